@@ -1,0 +1,189 @@
+"""The command line. Imports are inside the commands: ``automl --help`` must not wait for torch, MLflow or Prefect."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    name="automl",
+    help="Search, compare and promote MLP, CNN and LSTM models: one file, one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment file.")]
+ExperimentName = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="An experiment's name or file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value of the file; may be repeated.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+SearchId = Annotated[str | None, typer.Option("--search", metavar="ID", help="Another search than the latest.")]
+
+
+@app.command()
+def check(file: ExperimentFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Validate the file and its data; say what would be trained. Creates nothing."""
+    from flows.commands.check import check_experiment
+
+    _print(check_experiment(file, tuple(overrides or ())), as_json)
+
+
+@app.command()
+def run(
+    file: ExperimentFile,
+    overrides: Overrides = None,
+    trials: Annotated[int | None, typer.Option(help="Total trials: search.budget.trials.")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Total time, as 10m: search.budget.time.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Start a new search, whatever there is.")] = False,
+    prefect: Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Prepare, search, evaluate, register and promote. An unfinished search is gone on with; budgets are totals."""
+    from flows.commands.run import run_experiment
+
+    extra = [*(overrides or [])]
+    extra += [f"search.budget.trials={trials}"] if trials is not None else []
+    extra += [f"search.budget.time={timeout}"] if timeout is not None else []
+    _print(run_experiment(file, tuple(extra), new=new, prefect=prefect, quiet=as_json), as_json)
+
+
+@app.command()
+def leaderboard(
+    experiment: ExperimentName,
+    search: SearchId = None,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Only so many rows.")] = None,
+) -> None:
+    """Trials in rank order with family, score, size and time."""
+    from flows.commands.show import show_leaderboard
+
+    _print(show_leaderboard(experiment, search, limit, as_csv), as_json)
+
+
+@app.command()
+def trial(experiment: ExperimentName, number: int, search: SearchId = None, as_json: AsJson = False) -> None:
+    """One trial: parameters, curve, files, and why it failed if it did."""
+    from flows.commands.show import show_trial
+
+    _print(show_trial(experiment, number, search), as_json)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(metavar="MODEL[@ALIAS]", help="A registered model; the alias is champion.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Raw rows, images or sequences; a target is ignored.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="CSV or parquet file to write.")],
+    tracking_uri: Annotated[str, typer.Option(help="Where the registry is.")] = "sqlite:///mlruns/mlflow.db",
+    as_json: AsJson = False,
+) -> None:
+    """Predict raw rows, in their order: `prediction`, and for classes `probability_<label>`."""
+    from flows.commands.models import predict_source
+
+    _print(predict_source(model, source, output, tracking_uri), as_json)
+
+
+@app.command()
+def promote(
+    file: ExperimentFile,
+    trial: Annotated[int | None, typer.Option(help="Another trial than the winner.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Whatever the gates say; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why, for the ledger.")] = None,
+    search: SearchId = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put the latest search's winner through the gates again, or force a trial."""
+    from flows.commands.models import promote_trial
+
+    _print(promote_trial(file, tuple(overrides or ()), search, trial, force, reason), as_json)
+
+
+@app.command()
+def rollback(
+    model: Annotated[str, typer.Argument(help="A registered model.")],
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")] = "rollback",
+    tracking_uri: Annotated[str, typer.Option(help="Where the registry is.")] = "sqlite:///mlruns/mlflow.db",
+    as_json: AsJson = False,
+) -> None:
+    """Make the previous champion the champion again."""
+    from flows.commands.models import rollback_model
+
+    _print(rollback_model(model, reason, tracking_uri), as_json)
+
+
+@app.command()
+def models(
+    model: Annotated[str | None, typer.Argument(help="Only this registered model.")] = None,
+    tracking_uri: Annotated[str, typer.Option(help="Where the registry is.")] = "sqlite:///mlruns/mlflow.db",
+    as_json: AsJson = False,
+) -> None:
+    """Registered models with versions, aliases, and the history of their champions."""
+    from flows.commands.models import show_models
+
+    _print(show_models(model, tracking_uri), as_json)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    tracking_uri: Annotated[str, typer.Option(help="The tracking store.")] = "sqlite:///mlruns/mlflow.db",
+) -> None:
+    """Serve MLflow's UI on loopback until Ctrl-C."""
+    from flows.commands.ui import serve_ui
+
+    raise typer.Exit(serve_ui(port, tracking_uri))
+
+
+@app.command()
+def doctor(
+    tracking_uri: Annotated[str, typer.Option(help="The tracking store.")] = "sqlite:///mlruns/mlflow.db",
+    as_json: AsJson = False,
+) -> None:
+    """Check versions, devices, stores, locks and champions; every finding has a remedy."""
+    from flows.commands.doctor import examine
+
+    examination = examine(tracking_uri)
+    _print(examination, as_json)
+    raise typer.Exit(1 if examination.value["problems"] else 0)
+
+
+def _print(shown: Any, as_json: bool) -> None:
+    """`shown` is a `flows.commands.shown.Shown`."""
+    if as_json:
+        print(json.dumps(shown.value, indent=1, default=str))
+    else:
+        shown.text(_console())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+
+
+def main() -> None:
+    """Entry point: errors that we raise on purpose are one line on stderr and their exit code."""
+    from pipeline.errors import AutoMLError
+
+    try:
+        app(standalone_mode=True)
+    except AutoMLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

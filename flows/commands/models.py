@@ -1,0 +1,187 @@
+"""``automl predict``, ``promote``, ``rollback`` and ``models``: what concerns the registry."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.commands.loading import find_search, load
+from flows.commands.shown import Shown, lines, table
+from flows.environment import configure
+from flows.workspace import Workspace, find_workspace
+from pipeline.config import NAME
+from pipeline.data.source import read_features
+from pipeline.errors import GateError, InputError
+from pipeline.packaging import Predictor, load_package
+from pipeline.records import read_record, trial_directory
+from pipeline.registry.base import CHAMPION, ModelVersion
+from pipeline.registry.promotion import Move, history, rollback
+
+
+def _registry(workspace: Workspace, tracking_uri: str) -> Any:
+    configure(workspace.prefect_home)
+    from pipeline.registry.mlflow import MLflowRegistry
+
+    return MLflowRegistry(workspace.tracking_uri(tracking_uri), workspace.state / "registry")
+
+
+def _version(registry: Any, model: str) -> ModelVersion:
+    """The version that ``NAME``, ``NAME@alias`` or ``NAME/3`` means.
+
+    Raises:
+        InputError: there is none.
+    """
+    name, _, alias = model.partition("@")
+    name, _, number = name.partition("/")
+    if NAME.fullmatch(name) is None:
+        raise InputError(f"a model must be NAME, NAME@ALIAS or NAME/VERSION, but got {model!r}", "see `automl models`")
+    versions: tuple[ModelVersion, ...] = registry.versions(name)
+    if not versions:
+        known = ", ".join(registry.names()) or "none yet"
+        raise InputError(f"no registered model {name!r}", f"registered models: {known}")
+    for version in versions:
+        if (number and str(version.version) == number) or (not number and (alias or CHAMPION) in version.aliases):
+            return version
+    raise InputError(
+        f"model {name} has no {f'version {number}' if number else f'alias {alias or CHAMPION}'}",
+        f"see `automl models {name}`",
+    )
+
+
+def predict_source(model: str, source: str, output: Path, tracking_uri: str) -> Shown:
+    """Write predictions for every row of a source, in its order."""
+    if output.suffix not in {".csv", ".parquet"}:
+        raise InputError(f"the output must be a .csv or .parquet file, but got {output.name!r}", "rename it")
+    workspace = find_workspace()
+    registry = _registry(workspace, tracking_uri)
+    version = _version(registry, model)
+    with tempfile.TemporaryDirectory(prefix="automl-predict-") as scratch:
+        predictor: Predictor = load_package(registry.download(version.name, version.version, Path(scratch)))
+        features = read_features(source, predictor.spec.kind, Path.cwd())
+        predictions = predictor.predict(features)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.suffix == ".csv":
+        predictions.to_csv(output, index=False)
+    else:
+        predictions.to_parquet(output, index=False)
+    value = {"model": version.name, "version": version.version, "rows": len(predictions), "output": str(output)}
+    return lines(value, f"{len(predictions)} rows predicted with {version.name} v{version.version}: {output}")
+
+
+def promote_trial(
+    file: Path, overrides: tuple[str, ...], search: str | None, trial: int | None, force: bool, reason: str | None
+) -> Shown:
+    """Gates again for the winner, or a forced move for any completed trial.
+
+    Raises:
+        InputError: --force without --reason, or a trial that did not complete.
+        GateError: a gate is not passed.
+    """
+    if force and not reason:
+        raise InputError("--force needs --reason TEXT", "say why; it goes to the ledger")
+    if trial is not None and not force:
+        raise InputError("--trial needs --force: the gates judge the winner only", "add --force --reason TEXT")
+    config, root, workspace = load(file, overrides)
+    state = find_search(workspace, config.name, search)
+    configure(workspace.prefect_home)
+    from flows import stages
+    from flows.run import open_run
+
+    with open_run(config, root, workspace, lambda _progress: None) as run:
+        prepared = run.prepare()
+        evaluated = run.evaluate(prepared, state)
+        if not force:
+            promotion = run.promote(prepared, state, evaluated)
+            if not promotion.promoted and promotion.version is None:
+                raise GateError(promotion.line)
+            return lines(
+                {"promoted": promotion.promoted, "version": promotion.version, "line": promotion.line}, promotion.line
+            )
+        number = evaluated.evaluation.winner.trial if trial is None else trial
+        record = read_record(trial_directory(workspace.search(state.id), number))
+        if record is None or record.state != "COMPLETE":
+            raise InputError(
+                f"trial {number} of {state.id} did not complete", f"see `automl leaderboard {config.name}`"
+            )
+        champion = run.stores.registry.champion(config.registered_model)
+        run_id = evaluated.runs.get(number) or run.stores.tracker.finish_trial(
+            record, stages.package_trial(workspace, prepared, record)
+        )
+        version = stages.make_champion(
+            run.experiment,
+            state,
+            number,
+            run_id,
+            prepared,
+            run.stores.registry,
+            expected=None if champion is None else champion.version,
+            action="force",
+            evidence=[f"forced: {reason}"],
+        )
+    line = f"forced {version.name} v{version.version}: trial {record.label}"
+    return lines({"promoted": True, "version": version.version, "line": line}, line)
+
+
+def rollback_model(model: str, reason: str, tracking_uri: str) -> Shown:
+    """The previous champion becomes the champion again, after it has been loaded and verified."""
+    workspace = find_workspace()
+    registry = _registry(workspace, tracking_uri)
+    with tempfile.TemporaryDirectory(prefix="automl-rollback-") as scratch:
+
+        def verify(version: ModelVersion) -> None:
+            load_package(registry.download(version.name, version.version, Path(scratch)))
+
+        version = rollback(registry, model, verify=verify, ledger=workspace.ledger, reason=reason)
+    line = f"{model}: v{version.version} is the champion again"
+    return lines({"model": model, "version": version.version, "line": line}, line)
+
+
+def show_models(model: str | None, tracking_uri: str) -> Shown:
+    """Versions and aliases, newest first, and every move of the champion."""
+    workspace = find_workspace()
+    registry = _registry(workspace, tracking_uri)
+    names = registry.names() if model is None else (model,)
+    found = {name: registry.versions(name) for name in names}
+    if model is not None and not found[model]:
+        raise InputError(
+            f"no registered model {model!r}", f"registered models: {', '.join(registry.names()) or 'none yet'}"
+        )
+    moves = {name: history(workspace.ledger, name) for name in names}
+    value = {
+        name: {"versions": [v.model_dump() for v in versions], "history": [m.model_dump() for m in moves[name]]}
+        for name, versions in found.items()
+    }
+
+    def text(console: Console) -> None:
+        if not found:
+            console.print("no registered models yet; `automl run` registers the first")
+        for name, versions in found.items():
+            body = [
+                [
+                    f"v{v.version}",
+                    ", ".join(v.aliases),
+                    v.tags.get("automl.search", ""),
+                    v.tags.get("automl.trial", ""),
+                    _when(v.created),
+                ]
+                for v in versions
+            ]
+            console.print(name, style="bold", markup=False)
+            console.print(table(["version", "alias", "search", "trial", "registered"], body))
+            for move in moves[name]:
+                console.print(f"  {_when(move.time)} {_move(move)}", markup=False)
+
+    return Shown(value, text)
+
+
+def _move(move: Move) -> str:
+    before = "none" if move.before is None else f"v{move.before}"
+    return f"{move.action}: {before} -> v{move.after} by {move.who}: {' | '.join(move.evidence)}"
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

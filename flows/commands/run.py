@@ -1,0 +1,88 @@
+"""``automl run``: the whole way from a file to a champion."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows.commands.loading import load
+from flows.commands.shown import Shown
+from flows.environment import configure
+from flows.live import clock, progress_view, summary
+from pipeline.search.progress import Progress
+
+
+def run_experiment(file: Path, overrides: tuple[str, ...], *, new: bool, prefect: bool, quiet: bool) -> Shown:
+    """Run (or go on with) an experiment. Progress goes to stderr when the result is to be JSON."""
+    began = time.monotonic()
+    config, root, workspace = load(file, overrides)
+    configure(workspace.prefect_home)
+    # A wrong file or wrong data is found before anything is created.
+    from flows.run import open_run, run_plainly
+
+    console = Console(stderr=quiet, highlight=False, soft_wrap=True)
+    view = nullcontext(_nothing) if quiet and not console.is_terminal else progress_view(console)
+    with view as show, open_run(config, root, workspace, show, new=new) as run:
+        if prefect:
+            logging.getLogger("prefect").setLevel(logging.WARNING)
+            from flows.search_flow import run_with_prefect
+
+            result = run_with_prefect(run, on_start=lambda: run.seconds.update({"start": time.monotonic() - began}))
+        else:
+            run.seconds["start"] = time.monotonic() - began
+            result = run_plainly(run)
+        deliver = time.monotonic()
+    seconds = {**run.seconds, "deliver": time.monotonic() - deliver, "total": time.monotonic() - began}
+    evaluation = result.evaluation
+    value: dict[str, Any] = {
+        "experiment": config.name,
+        "search": result.state.id,
+        "trials": {
+            "complete": result.progress.complete,
+            "pruned": result.progress.pruned,
+            "failed": result.progress.failed,
+        },
+        "metric": evaluation.metric,
+        "winner": evaluation.winner.model_dump(),
+        "promotion": {
+            "promoted": result.promotion.promoted,
+            "line": result.promotion.line,
+            "version": result.promotion.version,
+        },
+        "model": config.registered_model,
+        "seconds": {name: round(spent, 2) for name, spent in seconds.items()},
+        "train_s": round(result.progress.train_s, 2),
+        "optuna_s": round(result.progress.optuna_s, 2),
+        "report": str(result.report),
+    }
+
+    def text(out: Console) -> None:
+        winner = evaluation.winner
+        score = winner.test[evaluation.metric]
+        out.print(summary(result.progress), markup=False)
+        out.print(
+            f"winner #{winner.trial:03d} {winner.family}: {evaluation.metric} {winner.validation:.4f} on validation, {score} on the "
+            f"sealed test ({evaluation.n_rows} rows)",
+            markup=False,
+        )
+        out.print(result.promotion.line, markup=False)
+        out.print(
+            f"took {clock(seconds['total'])}; see `automl leaderboard {config.name}`, `automl ui`, and {_short(result.report)}",
+            markup=False,
+        )
+
+    return Shown(value, text)
+
+
+def _nothing(_progress: Progress) -> None:
+    """No view."""
+
+
+def _short(path: Path) -> Path:
+    """Relative to the current folder where that is shorter to read."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,79 @@
+"""Where a project keeps its state: one folder, ``mlruns/`` beside the experiment files, private to its owner."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+STATE_VARIABLE = "AUTOML_STATE"
+"""Environment variable that names another state folder than ``./mlruns``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Paths under the state folder. Nothing is created before it is needed."""
+
+    state: Path
+
+    @property
+    def searches(self) -> Path:
+        return self.state / "searches"
+
+    @property
+    def data(self) -> Path:
+        """Prepared data sets, by content."""
+        return self.state / "data"
+
+    @property
+    def prefect_home(self) -> Path:
+        return self.state / "prefect"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.state / "artifacts"
+
+    @property
+    def ledger(self) -> Path:
+        """Every move of every champion alias, one JSON line each."""
+        return self.state / "registry" / "ledger.jsonl"
+
+    @property
+    def sealed_readings(self) -> Path:
+        """Every reading of a sealed test, one JSON line each."""
+        return self.state / "sealed-readings.jsonl"
+
+    def search(self, search: str) -> Path:
+        return self.searches / search
+
+    def tracking_uri(self, uri: str) -> str:
+        """The experiment file's tracking URI with a relative SQLite path made absolute.
+
+        ``sqlite:///mlruns/…`` means the state folder, wherever that is.
+
+        Raises:
+            ConfigError: a scheme that is neither SQLite, PostgreSQL nor HTTP(S).
+        """
+        if uri.startswith("sqlite:///"):
+            path = uri.removeprefix("sqlite:///")
+            if path.startswith("mlruns/"):
+                return f"sqlite:///{self.state / path.removeprefix('mlruns/')}"
+            return uri if path.startswith("/") else f"sqlite:///{Path.cwd() / path}"
+        if uri.startswith(("postgresql://", "postgresql+psycopg2://", "http://", "https://")):
+            return uri
+        scheme = uri.split(":", 1)[0]
+        raise ConfigError(
+            f"`tracking.uri` must be sqlite, postgresql, http or https, but got scheme {scheme!r}",
+            "use sqlite:///mlruns/mlflow.db",
+        )
+
+    def create(self) -> None:
+        """Make the state folder, readable by its owner only."""
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def find_workspace() -> Workspace:
+    """The workspace of the current folder, or the one that ``AUTOML_STATE`` names."""
+    return Workspace(Path(os.environ.get(STATE_VARIABLE) or "mlruns").absolute())

@@ -1,0 +1,54 @@
+"""A source as it was read: raw rows, nothing scaled, encoded or filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.data.findings import Finding
+from pipeline.data.spec import Kind
+
+Rows = npt.NDArray[np.int64]
+Features = pd.DataFrame | npt.NDArray[Any] | Sequence[npt.NDArray[np.float32]]
+"""tabular: a DataFrame; image: ``(N, C, H, W)`` in its own dtype; sequence: N float32 arrays ``(T_i, D)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Raw rows of one kind.
+
+    Args:
+        target: raw values ``(N,)`` as the source has them, None where it has none. Text sources give text.
+        findings: what the reader noticed.
+    """
+
+    kind: Kind
+    features: Features
+    target: npt.NDArray[Any] | None
+    name: str
+    findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert self.target is None or len(self.target) == len(self.features), "features and target differ in length"
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, rows: Rows) -> Dataset:
+        """The given rows, in their order."""
+        target = None if self.target is None else self.target[rows]
+        return replace(self, features=take(self.features, rows), target=target)
+
+
+def take(features: Features, rows: Rows) -> Features:
+    """The given rows of any kind of features, in their order."""
+    if isinstance(features, pd.DataFrame):
+        return features.iloc[rows].reset_index(drop=True)
+    if isinstance(features, np.ndarray):
+        return features[rows]
+    return [features[row] for row in rows]

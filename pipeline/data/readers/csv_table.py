@@ -1,0 +1,154 @@
+"""CSV and TSV. Every cell is read as text: what a column means is decided once, on the training rows, so that a file
+with other rows cannot be read another way (``01`` is a number in one file and a code in the next)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.findings import Finding
+from pipeline.data.readers.request import Request, check_size, read_bytes
+from pipeline.data.readers.table import to_dataset
+from pipeline.errors import DataError
+
+MISSING: Final = [
+    "", "?", "NA", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>",
+]  # fmt: skip
+"""Texts that mean a missing cell: those of pandas, and ``?`` as the UCI repository writes it."""
+_DECIMAL_COMMA: Final = re.compile(r"[-+]?\d+(?:,\d+)?(?:[eE][-+]?\d+)?")
+
+
+def read_csv(request: Request) -> Dataset:
+    """A delimited text file with one header line, UTF-8.
+
+    Raises:
+        DataError: empty, not UTF-8, NUL bytes, no rows, a header with empty or repeated names, or ragged rows.
+    """
+    request.refuse_other_than("tabular")
+    path = request.path
+    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    _check_text(content, request)
+    findings: list[Finding] = []
+    delimiter, header = _header(content, request, findings)
+    check_size(content.count(b"\n") * len(header), path)
+    try:
+        table = pacsv.read_csv(
+            io.BytesIO(content),
+            read_options=pacsv.ReadOptions(use_threads=False, block_size=max(1 << 20, min(len(content), 1 << 28))),
+            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.large_string()),
+                null_values=MISSING,
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise _ragged(content, delimiter, len(header), request) from error
+    frame: pd.DataFrame = table.to_pandas()
+    frame.columns = pd.Index(_named(header))
+    if delimiter != ",":
+        frame = _decimal_points(frame, findings)
+    return to_dataset(frame, request, findings)
+
+
+def _check_text(content: bytes, request: Request) -> None:
+    if not content.strip():
+        raise DataError("the file is empty", "write a header line and rows", file=request.path)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError("the file is UTF-16", "save it as UTF-8", file=request.path)
+    at = content.find(b"\0")
+    if at >= 0:
+        line = content.count(b"\n", 0, at) + 1
+        raise DataError("the text has a NUL byte", "remove it or export the file again", file=request.path, line=line)
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise DataError(
+            f"the file must be UTF-8, but has the byte 0x{byte:02x}",
+            "save it as UTF-8 (iconv -f LATIN1 -t UTF-8)",
+            file=request.path,
+            line=line,
+        ) from None
+
+
+def _header(content: bytes, request: Request, findings: list[Finding]) -> tuple[str, list[str]]:
+    """The delimiter and the column names. A ``.csv`` without a comma in its header may have another delimiter."""
+    delimiter = "\t" if ".tsv" in request.path.name.lower() else ","
+    header = _first_row(content, delimiter)
+    if len(header) == 1:
+        for other in (";", "|", "\t", ","):
+            split = _first_row(content, other)
+            if len(split) > 1:
+                delimiter, header = other, split
+                findings.append(
+                    Finding(severity="info", subject=request.path.name, message=f"the delimiter is {other!r}")
+                )
+                break
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise DataError(
+            f"column names must be different, but {', '.join(map(repr, repeated[:5]))} occurs more than once",
+            "rename or remove the copies",
+            file=request.path,
+            line=1,
+        )
+    return delimiter, header
+
+
+def _first_row(content: bytes, delimiter: str) -> list[str]:
+    # A header with line breaks in quoted names spans lines; one MiB of header is enough for any real file.
+    text = content[: 1 << 20].decode("utf-8", errors="ignore")
+    for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
+        if row:
+            return row
+    return []
+
+
+def _named(header: list[str]) -> list[str]:
+    """Column names; a nameless first column, as pandas writes its index, gets the name that pandas gives it."""
+    return [name or f"Unnamed: {position}" for position, name in enumerate(header)]
+
+
+def _ragged(content: bytes, delimiter: str, n_fields: int, request: Request) -> DataError:
+    """Say which line has too many or too few fields, and how many more there are. Only run when parsing failed."""
+    reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), delimiter=delimiter)
+    bad: list[tuple[int, int]] = []
+    try:
+        bad = [(reader.line_num, len(row)) for row in reader if row and len(row) != n_fields]
+    except csv.Error as error:
+        return DataError(
+            f"the line cannot be parsed ({error})", "check its quotes", file=request.path, line=reader.line_num
+        )
+    if not bad:
+        return DataError("the file is not a table that can be parsed", "check its quotes", file=request.path)
+    line, found = bad[0]
+    more = f" ({len(bad) - 1} more such rows)" if len(bad) > 1 else ""
+    return DataError(
+        f"a row must have {n_fields} fields like the header, but has {found}{more}",
+        "fix the row, or quote fields that contain the delimiter",
+        file=request.path,
+        line=line,
+    )
+
+
+def _decimal_points(frame: pd.DataFrame, findings: list[Finding]) -> pd.DataFrame:
+    """Write ``27,5`` as ``27.5`` in columns that are numbers with decimal commas throughout."""
+    changed: dict[str, pd.Series] = {}
+    for name, column in frame.items():
+        present = column.dropna()
+        if not present.empty and present.str.contains(",").any() and present.str.fullmatch(_DECIMAL_COMMA).all():
+            changed[str(name)] = column.str.replace(",", ".")
+            findings.append(
+                Finding(severity="info", subject=str(name), message="decimal commas are read as decimal points")
+            )
+    return frame.assign(**changed)

@@ -1,0 +1,73 @@
+"""What a reader is asked for, and the file access that all of them share."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipeline.data.spec import Kind
+from pipeline.errors import DataError
+
+MAX_BYTES: Final = 8 << 30
+"""Largest file that is read, after decompression."""
+MAX_CELLS: Final = 500_000_000
+"""Most values (rows times columns, pixels, steps times features) of one data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One source to read.
+
+    Args:
+        path: the file; for ``scheme:name`` sources only its text is used.
+        target: the target's column or array; None where the user named none.
+        kind: what the user or a stored model says the data is; None leaves it to the reader.
+        labelled: False on the prediction path, where a target is left out if it is there and not missed if it is not.
+    """
+
+    path: Path
+    target: str | None = None
+    kind: Kind | None = None
+    labelled: bool = True
+
+    def refuse_other_than(self, *kinds: Kind) -> None:
+        """Raises DataError when the request is for a kind that the format cannot hold."""
+        if self.kind is not None and self.kind not in kinds:
+            raise DataError(
+                f"the format holds {' or '.join(kinds)} data, but data.kind is {self.kind}",
+                f"set data.kind to auto or {kinds[0]}",
+                file=self.path,
+            )
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content, decompressed when it is gzip (by its first bytes: names can lie).
+
+    Raises:
+        DataError: the file cannot be read, ends early, is damaged, or is larger than `MAX_BYTES`.
+    """
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            content = (gzip.GzipFile(fileobj=file) if compressed else file).read(MAX_BYTES + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"the gzip file is damaged ({error})", "download or compress it again", file=path) from error
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror})", "check the path", file=path) from error
+    if len(content) > MAX_BYTES:
+        raise DataError(f"a file must be <= {MAX_BYTES >> 30} GiB uncompressed", "take a sample of it", file=path)
+    return content
+
+
+def check_size(n_cells: int, path: Path) -> None:
+    """Raises DataError above `MAX_CELLS`; called before anything of that size is allocated."""
+    if n_cells > MAX_CELLS:
+        raise DataError(
+            f"a data set must have <= {MAX_CELLS:,} values, but has {n_cells:,}",
+            "take a sample of it, or leave columns out",
+            file=path,
+        )

@@ -1,0 +1,52 @@
+"""From a table with named columns to a `Dataset`: the target is taken out, rows without one are dropped."""
+
+from __future__ import annotations
+
+import difflib
+
+import pandas as pd
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.findings import Finding
+from pipeline.data.readers.request import Request
+from pipeline.errors import DataError
+
+
+def to_dataset(frame: pd.DataFrame, request: Request, findings: list[Finding]) -> Dataset:
+    """Split a table into features and target.
+
+    Raises:
+        DataError: no rows, no target named, no such column, no value in it, or no feature beside it.
+    """
+    path, target = request.path, request.target
+    if frame.empty:
+        raise DataError("the table has no rows", "give it rows of data", file=path)
+    if not request.labelled:
+        features = frame.drop(columns=[target]) if target in frame.columns else frame
+        return Dataset("tabular", features, None, path.stem, tuple(findings))
+    if target is None:
+        raise DataError("a table needs `data.target`, the name of the column to predict", "name it", file=path)
+    if target not in frame.columns:
+        near = difflib.get_close_matches(target, [str(name) for name in frame.columns], n=1, cutoff=0.5)
+        known = ", ".join(str(name) for name in frame.columns[:20])
+        raise DataError(
+            f"there is no target column {target!r}",
+            f"did you mean {near[0]!r}?" if near else f"columns: {known}",
+            file=path,
+        )
+    present = frame[target].notna()
+    if not present.any():
+        raise DataError(f"the target column {target!r} has no values", "choose another target", file=path)
+    if len(frame.columns) == 1:
+        raise DataError(f"the file has only the target column {target!r}", "add feature columns", file=path)
+    n_missing = int((~present).sum())
+    if n_missing:
+        findings.append(
+            Finding(
+                severity="warning",
+                subject=target,
+                message=f"{n_missing} of {len(frame)} rows have no target and are left out",
+            )
+        )
+        frame = frame[present].reset_index(drop=True)
+    return Dataset("tabular", frame.drop(columns=[target]), frame[target].to_numpy(), path.stem, tuple(findings))

@@ -1,0 +1,110 @@
+"""From a source's name to a `Dataset`: the table of formats. A new format is a reader and one entry here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipeline.data.dataset import Dataset, Features
+from pipeline.data.readers.arrays import is_idx, labels_beside, read_idx, read_npz
+from pipeline.data.readers.bundled import read_sklearn
+from pipeline.data.readers.csv_table import read_csv
+from pipeline.data.readers.parquet_table import read_parquet
+from pipeline.data.readers.request import Request
+from pipeline.data.readers.time_series import read_ts
+from pipeline.data.spec import Kind
+from pipeline.errors import DataError
+
+Reader = Callable[[Request], Dataset]
+
+SCHEMES: Final[dict[str, Reader]] = {"sklearn": read_sklearn}
+"""``scheme:name`` sources, which are no files."""
+EXTENSIONS: Final[dict[str, Reader]] = {
+    ".csv": read_csv,
+    ".csv.gz": read_csv,
+    ".tsv": read_csv,
+    ".tsv.gz": read_csv,
+    ".parquet": read_parquet,
+    ".npz": read_npz,
+    ".ts": read_ts,
+    "-ubyte": read_idx,
+    "-ubyte.gz": read_idx,
+}
+"""Files, by how their names end in lower case."""
+_PICKLES: Final = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".dill", ".npy")
+"""Refused: loading them can run code (pickle), or they hold one array where two are needed (npy)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A source with its reader and the files it consists of; no files where it is bundled."""
+
+    source: str
+    path: Path
+    reader: Reader
+    files: tuple[Path, ...]
+
+
+def locate(source: str, root: Path) -> Located:
+    """Find a source, relative to `root`, without reading it.
+
+    Raises:
+        DataError: no such file, not a regular file, or a format that is not read.
+    """
+    scheme, separator, name = source.partition(":")
+    if separator and scheme in SCHEMES:
+        return Located(source, Path(name), SCHEMES[scheme], ())
+    path = root / Path(source).expanduser()
+    ending = path.name.lower()
+    if ending.removesuffix(".gz").endswith(_PICKLES):
+        raise DataError(f"files of type {path.suffix} are not read", "write csv, parquet or npz", file=source)
+    reader = next((EXTENSIONS[end] for end in sorted(EXTENSIONS, key=len, reverse=True) if ending.endswith(end)), None)
+    if not path.exists():
+        raise _missing(path, source)
+    if not path.is_file():
+        raise DataError("a source must be a regular file", f"name a file of type {_known()}", file=source)
+    if reader is None:
+        raise DataError(f"the type {path.suffix or path.name!r} is not read", f"use {_known()}", file=source)
+    beside = (labels_beside(path),) if is_idx(path) and labels_beside(path).is_file() else ()
+    return Located(source, path, reader, (path, *beside))
+
+
+def read_source(source: str, root: Path, target: str | None = None, kind: Kind | None = None) -> Dataset:
+    """Read labelled data.
+
+    Args:
+        root: folder that relative paths start from.
+        target: the target column or array, where the format needs one named.
+        kind: what the data is; None leaves it to the format.
+
+    Raises:
+        DataError: the source is missing, damaged, or breaks a rule of its format.
+    """
+    located = locate(source, root)
+    return located.reader(Request(located.path, target, kind))
+
+
+def read_features(source: str, kind: Kind, target: str | None = None, root: Path = Path()) -> Features:
+    """Read rows to predict, in their order: a target in them is left out, and need not be there.
+
+    Raises:
+        DataError: as `read_source`, or the source holds another kind than the model's.
+    """
+    located = locate(source, root)
+    dataset = located.reader(Request(located.path, target, kind, labelled=False))
+    if dataset.kind != kind:
+        raise DataError(f"the model predicts {kind} data, but the file holds {dataset.kind} data", "", file=source)
+    return dataset.features
+
+
+def _missing(path: Path, source: str) -> DataError:
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return DataError("no such file", f"did you mean {near[0]}?" if near else "check the path", file=source)
+
+
+def _known() -> str:
+    return ", ".join([*EXTENSIONS, *(f"{scheme}:NAME" for scheme in SCHEMES)])

@@ -1,0 +1,61 @@
+"""What a model has to know of the data: kind, task, shapes and labels. Fitted on the training part, stored with every model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Kind = Literal["tabular", "image", "sequence"]
+Task = Literal["binary", "multiclass", "regression"]
+Label = bool | int | float | str
+
+
+class DataSpec(BaseModel):
+    """Shapes and meanings of one prepared data set.
+
+    Tabular data is `n_numeric` scaled columns and `len(cardinalities)` categorical ones; column j has codes
+    ``0 .. cardinalities[j] - 1`` where 0 stands for missing and for levels the training part did not have. Images are
+    ``(channels, height, width)``. Sequences are at most `n_steps` long with `n_features` values a step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Kind
+    task: Task
+    n_numeric: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    cardinalities: tuple[Annotated[int, Field(ge=1, le=10_000_000)], ...] = ()
+    bins: tuple[tuple[float, ...], ...] = ()
+    """Per numeric column the inner and outer edges of its training quantiles, ascending, in scaled units: what a
+    piecewise-linear encoding (arXiv 2203.05556) needs. Empty where the kind is not tabular."""
+    channels: Annotated[int, Field(ge=0, le=4096)] = 0
+    height: Annotated[int, Field(ge=0, le=16_384)] = 0
+    width: Annotated[int, Field(ge=0, le=16_384)] = 0
+    n_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    n_features: Annotated[int, Field(ge=0, le=100_000)] = 0
+    labels: tuple[Label, ...] = ()
+    """Class labels in the order of the model's outputs; empty for regression."""
+    target_mean: float = 0.0
+    target_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Regression models predict ``(target - target_mean) / target_scale``."""
+    n_train: Annotated[int, Field(ge=1)]
+    n_validation: Annotated[int, Field(ge=1)]
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of a model's output: one logit a class, or one standardised value."""
+        return len(self.labels) if self.task != "regression" else 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DataSpec:
+        if self.task == "binary" and len(self.labels) != 2:
+            raise ValueError(f"a binary task has 2 labels, but got {len(self.labels)}")
+        if self.task == "multiclass" and len(self.labels) < 3:
+            raise ValueError(f"a multiclass task has 3 or more labels, but got {len(self.labels)}")
+        if self.kind == "tabular" and self.n_numeric + len(self.cardinalities) == 0:
+            raise ValueError("tabular data needs at least one column")
+        if self.kind == "image" and min(self.channels, self.height, self.width) < 1:
+            raise ValueError("images need channels, height and width >= 1")
+        if self.kind == "sequence" and min(self.n_steps, self.n_features) < 1:
+            raise ValueError("sequences need n_steps and n_features >= 1")
+        return self

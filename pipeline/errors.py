@@ -1,0 +1,66 @@
+"""The errors that callers may catch, and the exit code each one means.
+
+::
+
+    AutoMLError                 exit 1   base of all of them; never raised itself
+    ├── InputError              exit 2   the user's file, data or argument is wrong: rule, value, remedy in one line
+    │   ├── ConfigError                  the experiment file
+    │   └── DataError                    the data it names
+    ├── SearchError             exit 1   the search as a whole could not go on, or produced nothing
+    ├── GateError               exit 1   a promotion was refused by its gates or by a moved champion
+    ├── PackageError            exit 1   a model's files are damaged, foreign or out of bounds
+    └── StoreError              exit 1   MLflow or Optuna storage refused an operation for good
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class AutoMLError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(AutoMLError):
+    """Something the user gave is wrong; the message is one line: ``where: what; how to fix``.
+
+    Args:
+        what: the rule and the value that breaks it.
+        remedy: what to write or do instead.
+        file: the file at fault, when there is one.
+        line: 1-based line in that file.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, remedy: str = "", *, file: str | Path | None = None, line: int | None = None) -> None:
+        self.what, self.remedy, self.file, self.line = what, remedy, file, line
+        where = "" if file is None else f"{file}:{line}: " if line is not None else f"{file}: "
+        message = f"{where}{what}" + (f"; {remedy}" if remedy else "")
+        super().__init__(" ".join(message.split()))
+
+
+class ConfigError(InputError):
+    """The experiment file breaks a rule."""
+
+
+class DataError(InputError):
+    """The data breaks a rule, or cannot be read as what it claims to be."""
+
+
+class SearchError(AutoMLError):
+    """The search as a whole failed: nothing completed, or its state on disk is contradictory."""
+
+
+class GateError(AutoMLError):
+    """A promotion was refused."""
+
+
+class PackageError(AutoMLError):
+    """A model package does not verify, or does not fit the architectures we know."""
+
+
+class StoreError(AutoMLError):
+    """A tracking or study store refused an operation, after the retries it deserves."""

@@ -1,0 +1,1 @@
+"""The one reading of the sealed test: finalists, their scores with intervals, and the gates of a promotion."""

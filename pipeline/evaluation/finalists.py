@@ -1,0 +1,153 @@
+"""Finalists: the best trials by validation score, read once on the sealed test. The test never picks the winner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from pipeline.data.dataset import Features
+from pipeline.data.preprocess import encode_target
+from pipeline.data.sealed import SealedTest, unseal
+from pipeline.data.spec import DataSpec
+from pipeline.errors import SearchError
+from pipeline.evaluation.intervals import Comparison, Interval, compare, score_intervals
+from pipeline.objective import Objective
+from pipeline.records import TrialRecord
+
+
+class Model(Protocol):
+    """A loaded model package: raw rows in, outputs out."""
+
+    @property
+    def spec(self) -> DataSpec: ...
+
+    def outputs(self, features: Features) -> Tensor:
+        """``(N, n_outputs)``: logits or standardised values."""
+        ...
+
+
+class Finalist(BaseModel):
+    """One finalist's validation score and its reading of the sealed test."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    trial: int
+    family: str
+    validation: float
+    n_params: int
+    test: dict[str, Interval]
+
+
+class Evaluation(BaseModel):
+    """What the sealed test said of a search's finalists, best validation score first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str
+    n_rows: int
+    finalists: tuple[Finalist, ...]
+    versus_champion: Comparison | None = None
+    champion: int | None = None
+    """The registry version that the winner was compared with."""
+    champion_problem: str | None = None
+    """Why the present champion could not be read on these rows."""
+
+    @property
+    def winner(self) -> Finalist:
+        """The finalist with the best validation score."""
+        return self.finalists[0]
+
+    @property
+    def optimism(self) -> float:
+        """Validation minus sealed test of the winner: what choosing the best of many trials flatters by."""
+        return self.winner.validation - self.winner.test[self.metric].value
+
+
+def choose_finalists(records: Iterable[TrialRecord], objective: Objective, n: int) -> tuple[TrialRecord, ...]:
+    """The `n` best completed trials and the best one of every family, best first; ties go to the smaller model.
+
+    Raises:
+        SearchError: no trial completed.
+    """
+    complete = [record for record in records if record.state == "COMPLETE" and record.objective is not None]
+    if not complete:
+        raise SearchError(
+            "no trial completed, so there is nothing to evaluate; see `automl leaderboard` for the reasons"
+        )
+    ranked = sorted(complete, key=lambda r: (objective.rank_key(r.objective or 0.0), r.n_params, r.number))
+    best_of_family = {record.family: record for record in reversed(ranked)}
+    chosen = {record.number for record in (*ranked[:n], *best_of_family.values())}
+    return tuple(record for record in ranked if record.number in chosen)
+
+
+def evaluate(
+    finalists: Sequence[TrialRecord],
+    models: Mapping[int, Model],
+    sealed: SealedTest,
+    objective: Objective,
+    *,
+    champion: tuple[int, Model] | None,
+    confidence: float,
+    n_resamples: int,
+    seed: int,
+    reason: str,
+    ledger: Path,
+) -> Evaluation:
+    """Open the sealed test once, for all finalists and the present champion together; the reading goes to `ledger`."""
+    dataset, target = unseal(sealed, reason, ledger)
+    outputs = {record.number: models[record.number].outputs(dataset.features) for record in finalists}
+    spec = models[finalists[0].number].spec
+    encoded = encode_target(spec, target)
+    read = tuple(
+        Finalist(
+            trial=record.number,
+            family=record.family,
+            validation=record.objective or 0.0,
+            n_params=record.n_params,
+            test=score_intervals(
+                outputs[record.number], encoded, spec, confidence=confidence, n_resamples=n_resamples, seed=seed
+            ),
+        )
+        for record in finalists
+    )
+    evaluation = Evaluation(metric=objective.metric, n_rows=len(target), finalists=read)
+    if champion is None:
+        return evaluation
+    version, model = champion
+    problem = incomparable(model.spec, spec)
+    if problem is not None:
+        return evaluation.model_copy(update={"champion": version, "champion_problem": problem})
+    theirs = _in_units_of(spec, model.spec, model.outputs(dataset.features))
+    comparison = compare(
+        outputs[finalists[0].number],
+        theirs,
+        encoded,
+        spec,
+        objective,
+        confidence=confidence,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+    return evaluation.model_copy(update={"champion": version, "versus_champion": comparison})
+
+
+def incomparable(theirs: DataSpec, ours: DataSpec) -> str | None:
+    """Why two models cannot be scored on the same rows; None where they can."""
+    if theirs.kind != ours.kind or theirs.task != ours.task:
+        return f"it is a {theirs.kind} {theirs.task} model, the data is {ours.kind} {ours.task}"
+    if set(theirs.labels) != set(ours.labels):
+        return f"it knows the labels {list(theirs.labels)[:8]}, the data has {list(ours.labels)[:8]}"
+    return None
+
+
+def _in_units_of(ours: DataSpec, theirs: DataSpec, outputs_NC: Tensor) -> Tensor:
+    """Another model's outputs in our order of labels, or in our standardisation of the target."""
+    if ours.task == "regression":
+        return (outputs_NC * theirs.target_scale + theirs.target_mean - ours.target_mean) / ours.target_scale
+    order = torch.tensor([theirs.labels.index(label) for label in ours.labels])
+    return outputs_NC[:, order]

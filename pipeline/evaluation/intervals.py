@@ -1,0 +1,102 @@
+"""Bootstrap intervals and paired comparisons on a fixed set of test rows. Axes: R resamples, N rows, C outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from pipeline.data.spec import DataSpec
+from pipeline.objective import Objective
+from pipeline.training.metrics import validation_metrics
+
+CHUNK_VALUES = 2**22
+"""Output values that are resampled at a time: bounds memory at about 100 MiB."""
+
+
+class Interval(BaseModel):
+    """A score on the test rows and its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+
+class Comparison(BaseModel):
+    """A challenger against a champion on the same rows, resampled together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    difference: Interval
+    """Challenger minus champion, positive where the challenger is better, whatever the metric's direction."""
+    probability_better: float
+    """Share of resamples in which the challenger is better."""
+
+
+def score_intervals(
+    outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, *, confidence: float, n_resamples: int, seed: int
+) -> dict[str, Interval]:
+    """Every metric of the task with its interval; metrics that are undefined on these rows are left out."""
+    values = {k: float(v[0]) for k, v in validation_metrics(outputs_NC[None], target_N, spec).items()}
+    resampled = _resample(outputs_NC, target_N, spec, n_resamples, seed)
+    return {
+        name: _interval(value, resampled[name], confidence)
+        for name, value in values.items()
+        if value == value and bool(torch.isfinite(resampled[name]).any())
+    }
+
+
+def compare(
+    challenger_NC: Tensor,
+    champion_NC: Tensor,
+    target_N: Tensor,
+    spec: DataSpec,
+    objective: Objective,
+    *,
+    confidence: float,
+    n_resamples: int,
+    seed: int,
+) -> Comparison:
+    """Paired bootstrap: both models are scored on the same resampled rows, so that what they share cancels out."""
+    sign = 1 if objective.direction == "maximize" else -1
+    value = {
+        name: float(validation_metrics(outputs[None], target_N, spec)[objective.metric][0])
+        for name, outputs in (("challenger", challenger_NC), ("champion", champion_NC))
+    }
+    ours = _resample(challenger_NC, target_N, spec, n_resamples, seed)[objective.metric]
+    theirs = _resample(champion_NC, target_N, spec, n_resamples, seed)[objective.metric]
+    difference_R = sign * (ours - theirs)
+    difference_R = difference_R[torch.isfinite(difference_R)]
+    difference = _interval(sign * (value["challenger"] - value["champion"]), difference_R, confidence)
+    return Comparison(difference=difference, probability_better=float((difference_R > 0).double().mean()))
+
+
+def _resample(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, n_resamples: int, seed: int) -> dict[str, Tensor]:
+    """Every metric on `n_resamples` samples of the rows with replacement, ``(R,)`` each. Equal seeds draw equal rows."""
+    parts = [
+        validation_metrics(outputs_NC[rows_RN], target_N[rows_RN], spec)
+        for rows_RN in _rows(len(target_N), outputs_NC.shape[1], n_resamples, seed)
+    ]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _rows(n: int, width: int, n_resamples: int, seed: int) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    chunk = max(1, CHUNK_VALUES // (n * width))
+    for start in range(0, n_resamples, chunk):
+        yield torch.randint(n, (min(chunk, n_resamples - start), n), generator=generator)
+
+
+def _interval(value: float, resampled_R: Tensor, confidence: float) -> Interval:
+    tail = (1 - confidence) / 2
+    finite = resampled_R[torch.isfinite(resampled_R)]
+    low, high = torch.quantile(finite, torch.tensor([tail, 1 - tail], dtype=finite.dtype)).tolist()
+    return Interval(value=value, low=low, high=high, confidence=confidence)

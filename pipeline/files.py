@@ -1,0 +1,77 @@
+"""Files that survive a kill: atomic writes, content hashes, and a lock that dies with its holder."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write so that after a kill or a power cut `path` holds either its old content or all of the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make renames in this directory durable."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Locked(Exception):
+    """Somebody else holds the lock; `holder` is what they wrote into it."""
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+        super().__init__(f"held by {holder}")
+
+
+@contextmanager
+def exclusive_lock(path: Path, holder: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold an flock on `path`: the kernel releases it when the process dies, however it dies.
+
+    Args:
+        holder: who we are, for whoever finds the lock taken.
+        wait: block until it is free instead of raising.
+
+    Raises:
+        Locked: somebody holds it, and `wait` is False.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            raise Locked(file.read().strip() or "another process") from None
+        file.truncate(0)
+        file.write(holder)
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

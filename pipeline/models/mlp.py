@@ -1,0 +1,229 @@
+"""Dense networks for every kind of data: an encoder to one vector a row, equal blocks, a linear head.
+
+::
+
+    Inputs -> encoder -> [Linear, norm, activation, dropout] x n_layers (+ residual) -> Linear -> (B, n_outputs)
+
+Axes: B rows, F numeric columns, N bins, J categorical columns, D values a row.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Inputs
+from pipeline.models.base import Family, Model, ModelConfig
+from pipeline.models.layers import ACTIVATIONS, Activation, init_head, init_linear, valid_steps
+
+
+class MLPConfig(ModelConfig):
+    """Architecture of an MLP. The last three fields are read for tabular data only."""
+
+    n_layers: Annotated[int, Field(ge=1, le=16)] = 3
+    width: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Units of every hidden layer."""
+    activation: Activation = "relu"
+    norm: Literal["none", "batch", "layer"] = "none"
+    dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    residual: bool = False
+    """Add a block's input to its output, from the second block on (where the widths are equal)."""
+    n_bins: Annotated[int, Field(ge=0, le=256)] = 0
+    """Most quantile bins a numeric column is encoded in, beside its plain value; 0 keeps the plain value only."""
+    d_numeric_embedding: Annotated[int, Field(ge=0, le=256)] = 0
+    """Width of a linear layer with ReLU for each numeric column by itself; 0 joins the columns without one."""
+    d_embedding: Annotated[int, Field(ge=1, le=256)] = 16
+    """Most values a categorical level is embedded in."""
+
+
+class MLP(Model):
+    """Module of `MLPConfig`."""
+
+    def __init__(self, config: MLPConfig, spec: DataSpec) -> None:
+        super().__init__()
+        self.encoder = _encoder(config, spec)
+        widths = [self.encoder.d_out] + [config.width] * config.n_layers
+        self.blocks = nn.ModuleList(
+            Block(d_in, config, residual=config.residual and i > 0) for i, d_in in enumerate(widths[:-1])
+        )
+        self.head = nn.Linear(config.width, spec.n_outputs)
+        init_head(self.head)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        x_BD = self.encoder(inputs)
+        for block in self.blocks:
+            x_BD = block(x_BD)
+        logits: Tensor = self.head(x_BD)
+        return logits
+
+
+class Block(nn.Module):
+    """Linear, norm, activation, dropout; with `residual` the input is added."""
+
+    def __init__(self, d_in: int, config: MLPConfig, *, residual: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(d_in, config.width)
+        init_linear(self.linear, config.activation)
+        self.norm = _NORMS[config.norm](config.width)
+        self.activation = ACTIVATIONS[config.activation]()
+        self.dropout = nn.Dropout(config.dropout)
+        self.residual = residual
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        y_BD: Tensor = self.dropout(self.activation(self.norm(self.linear(x_BD))))
+        return x_BD + y_BD if self.residual else y_BD
+
+
+_NORMS: Final = {"none": lambda _: nn.Identity(), "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+class Encoder(nn.Module):
+    """From `Inputs` to one vector a row, ``(B, d_out)``."""
+
+    d_out: int
+
+
+class TabularEncoder(Encoder):
+    """Numeric columns, plain or in bins, next to embedded categories."""
+
+    def __init__(self, config: MLPConfig, spec: DataSpec) -> None:
+        super().__init__()
+        d_numeric = d_categorical = 0
+        if spec.n_numeric:
+            self.numeric = NumericEncoder(config, spec)
+            d_numeric = self.numeric.d_out
+        if spec.cardinalities:
+            self.categorical = CategoricalEncoder(config, spec)
+            d_categorical = self.categorical.d_out
+        self.d_out = d_numeric + d_categorical
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        parts = [self.numeric(inputs.x)] if hasattr(self, "numeric") else []
+        if hasattr(self, "categorical"):
+            assert inputs.categories is not None, "data with categorical columns comes with categories"
+            parts.append(self.categorical(inputs.categories))
+        return torch.cat(parts, dim=1)
+
+
+class NumericEncoder(nn.Module):
+    """Piecewise-linear encoding of Gorishniy et al. (arXiv 2203.05556, equation 1) beside the plain value.
+
+    Bin n of a column is how far the value has come through that quantile bin: 0 before it, 1 after it. Their encoding
+    goes on linearly outside the outer edges; here it is clamped and the plain value says what lies outside, so that an
+    extreme value reaches the network once and not also through the steepest bin.
+    """
+
+    left_FN: Tensor
+    per_width_FN: Tensor
+
+    def __init__(self, config: MLPConfig, spec: DataSpec) -> None:
+        super().__init__()
+        edges = [_thinned(column, config.n_bins) for column in spec.bins] if config.n_bins else []
+        n_bins = max((len(column) - 1 for column in edges), default=0)
+        left_FN = torch.zeros(spec.n_numeric, n_bins)
+        per_width_FN = torch.zeros(spec.n_numeric, n_bins)  # a bin that a column does not have stays 0
+        for f, column in enumerate(edges):
+            column_N = torch.tensor(column, dtype=torch.float64)
+            left_FN[f, : len(column) - 1] = column_N[:-1]
+            per_width_FN[f, : len(column) - 1] = 1 / column_N.diff()
+        # A pure function of config and spec: not stored with the weights.
+        self.register_buffer("left_FN", left_FN, persistent=False)
+        self.register_buffer("per_width_FN", per_width_FN, persistent=False)
+        d_in, d_embedding = 1 + n_bins, config.d_numeric_embedding
+        self.d_out = spec.n_numeric * (d_embedding or d_in)
+        if d_embedding:
+            self.weight_FND = nn.Parameter(torch.randn(spec.n_numeric, d_in, d_embedding) * (2 / d_in) ** 0.5)
+            self.bias_FD = nn.Parameter(torch.zeros(spec.n_numeric, d_embedding))
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        x_BF1 = x_BF[:, :, None]
+        x_BFN = torch.cat([x_BF1, ((x_BF1 - self.left_FN) * self.per_width_FN).clamp(0, 1)], dim=2)
+        if hasattr(self, "weight_FND"):
+            x_BFN = torch.relu(torch.einsum("bfn,fnd->bfd", x_BFN, self.weight_FND) + self.bias_FD)
+        return x_BFN.flatten(1)
+
+
+def _thinned(edges: tuple[float, ...], n_bins: int) -> tuple[float, ...]:
+    """At most ``n_bins + 1`` of the edges, evenly spaced in rank, the outer ones kept; none for a constant column."""
+    if len(edges) < 2:
+        return ()
+    n = min(n_bins, len(edges) - 1)
+    return tuple(edges[round(i * (len(edges) - 1) / n)] for i in range(n + 1))
+
+
+class CategoricalEncoder(nn.Module):
+    """One table for the levels of all columns: a single lookup, and one parameter for the optimiser, however many columns.
+
+    Width: fastai's rule ``min(600, 1.6 cardinality^0.56)`` for the column with the most levels (fastai
+    ``tabular/model.py``, `emb_sz_rule`), at most `MLPConfig.d_embedding`.
+    """
+
+    offsets_J: Tensor
+
+    def __init__(self, config: MLPConfig, spec: DataSpec) -> None:
+        super().__init__()
+        d_embedding = min(config.d_embedding, round(1.6 * max(spec.cardinalities) ** 0.56))
+        offsets_J = torch.tensor([0, *spec.cardinalities[:-1]]).cumsum(0)
+        self.register_buffer("offsets_J", offsets_J, persistent=False)
+        self.table = nn.Embedding(sum(spec.cardinalities), d_embedding)
+        self.d_out = len(spec.cardinalities) * d_embedding
+        with torch.no_grad():
+            self.table.weight.uniform_(-(d_embedding**-0.5), d_embedding**-0.5)  # as in rtdl_revisiting_models
+            # Code 0 (missing or never seen) may not occur in training: it must not speak with random weights.
+            self.table.weight[offsets_J] = 0
+
+    def forward(self, categories_BJ: Tensor) -> Tensor:
+        embedded_BJD: Tensor = self.table(categories_BJ + self.offsets_J)
+        return embedded_BJD.flatten(1)
+
+
+class ImageEncoder(Encoder):
+    """All pixels of all channels in a row."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.d_out = spec.channels * spec.height * spec.width
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        return inputs.x.flatten(1)
+
+
+class SequenceEncoder(Encoder):
+    """The first `n_steps` steps in a row, zero where a sequence is shorter."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        self.n_steps = spec.n_steps
+        self.d_out = spec.n_steps * spec.n_features
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        x_BTD = inputs.x[:, : self.n_steps]
+        valid_BT = valid_steps(inputs.lengths, x_BTD)
+        if valid_BT is not None:
+            x_BTD = x_BTD * valid_BT[:, :, None]
+        x_BTD = nn.functional.pad(x_BTD, (0, 0, 0, self.n_steps - x_BTD.shape[1]))
+        return x_BTD.flatten(1)
+
+
+def _encoder(config: MLPConfig, spec: DataSpec) -> Encoder:
+    match spec.kind:
+        case "tabular":
+            return TabularEncoder(config, spec)
+        case "image":
+            return ImageEncoder(spec)
+        case "sequence":
+            return SequenceEncoder(spec)
+
+
+def default(spec: DataSpec) -> MLPConfig:
+    """What is tried first on a data set."""
+    return MLPConfig()
+
+
+FAMILY: Final = Family(
+    name="mlp", kinds=frozenset({"tabular", "image", "sequence"}), config=MLPConfig, build=MLP, default=default
+)

@@ -1,0 +1,160 @@
+"""Writing packages: once a search what its trials share, then a few milliseconds a trial."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from pipeline.data.preprocess import Preprocessor
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Inputs
+from pipeline.errors import PackageError
+from pipeline.files import write_atomic
+from pipeline.models.base import Model
+from pipeline.packaging.contents import (
+    DATA,
+    MANIFEST,
+    MAX_PROBE_ROWS,
+    MODEL,
+    PROBE,
+    WEIGHTS,
+    DataDescription,
+    FileEntry,
+    Manifest,
+    ModelDescription,
+    Provenance,
+)
+from pipeline.packaging.module import build
+from pipeline.training.config import TrialConfig
+
+LIBRARIES: Final = ("numpy", "pandas", "pydantic", "safetensors", "scikit-learn", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Packager:
+    """Writes the packages of one search.
+
+    Args:
+        spec: of the data that all trials saw.
+        data: ``data.json`` on disk; packages link to it.
+        probe: prepared rows whose outputs each package keeps, 1 to 64 of them.
+    """
+
+    spec: DataSpec
+    data: Path
+    data_entry: FileEntry
+    probe: Inputs
+
+    def write(
+        self,
+        directory: Path,
+        *,
+        config: TrialConfig,
+        weights: Path,
+        provenance: Provenance,
+        weights_sha256: str | None = None,
+    ) -> Path:
+        """Write the package of one trial, replacing what is at `directory`; it appears whole or not at all.
+
+        Nothing is fsynced: a package that a power cut tore does not verify, and is written again from the trial's
+        weights and record, which are.
+
+        Args:
+            weights: the trial's safetensors file. It is linked where the file system can: nobody may write to it again.
+            weights_sha256: what the weights' hash was when they were saved, where it is known.
+
+        Returns:
+            `directory`.
+
+        Raises:
+            PackageError: the weights are damaged, do not fit the config, or give outputs that are not finite.
+        """
+        content = weights.read_bytes()
+        entry = _entry(content)
+        if weights_sha256 not in (None, entry.sha256):
+            raise PackageError(f"{weights}: the weights are not those that training saved; their sha256 differs")
+        model = ModelDescription(config=config, provenance=provenance).model_dump_json(indent=1).encode()
+        probe = save(_tensors(self.probe) | {"outputs": self._outputs(config, content, weights)})
+        manifest = Manifest(
+            files={WEIGHTS: entry, MODEL: _entry(model), DATA: self.data_entry, PROBE: _entry(probe)}
+        )
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        try:
+            link_or_copy(weights, staging / WEIGHTS)
+            link_or_copy(self.data, staging / DATA)
+            (staging / MODEL).write_bytes(model)
+            (staging / PROBE).write_bytes(probe)
+            (staging / MANIFEST).write_bytes(manifest.model_dump_json(indent=1).encode())
+            staging.chmod(0o755)  # mkdtemp makes it private
+            shutil.rmtree(directory, ignore_errors=True)
+            staging.rename(directory)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        return directory
+
+    def _outputs(self, config: TrialConfig, weights: bytes, path: Path) -> Tensor:
+        module: Model = build(config, self.spec)
+        try:
+            module.load_state_dict(load(weights))
+        except (SafetensorError, RuntimeError) as error:
+            raise PackageError(f"{path}: the weights do not fit their config: {' '.join(str(error).split())}") from error
+        with torch.inference_mode():
+            outputs = module.eval()(self.probe).float()
+        if not outputs.isfinite().all():
+            raise PackageError(f"{path}: the model's outputs for its own validation rows are not finite")
+        return outputs.contiguous()
+
+
+def make_packager(shared: Path, spec: DataSpec, preprocessor: Preprocessor, probe: Inputs) -> Packager:
+    """A packager for the trials of one search.
+
+    Args:
+        shared: folder on the packages' file system for what they share; made where it is missing.
+        probe: prepared rows, of the validation part say; the first 64 are used.
+    """
+    assert len(probe.x) > 0, "a probe needs at least one row"
+    content = DataDescription(spec=spec, preprocessor=preprocessor).model_dump_json().encode()
+    path = shared / DATA
+    write_atomic(path, content)
+    rows = Inputs(*(None if part is None else part[:MAX_PROBE_ROWS].cpu() for part in probe))  # type: ignore[arg-type]
+    return Packager(spec, path, _entry(content), rows)
+
+
+def package_digest(directory: Path) -> str:
+    """The package's name by content: sha256 of its manifest, which holds the sha256 of every other file."""
+    return hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that decide a model's outputs, for `Provenance`."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> str | Path:
+    """A second name for a file that nobody will write to again, or a copy where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
+def _entry(content: bytes) -> FileEntry:
+    return FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+def _tensors(inputs: Inputs) -> dict[str, Tensor]:
+    return {name: part.contiguous() for name, part in inputs._asdict().items() if part is not None}

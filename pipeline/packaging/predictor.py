@@ -1,0 +1,74 @@
+"""A loaded model: raw rows in, predictions in the target's own labels or units out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pipeline.data.dataset import Features, take
+from pipeline.data.preprocess import Preprocessor
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Inputs
+from pipeline.models.base import Model
+from pipeline.packaging.contents import Provenance
+from pipeline.training.config import TrialConfig
+
+BATCH_ROWS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """A trained model with its preprocessing and labels. `module` is in evaluation mode, on the CPU."""
+
+    spec: DataSpec
+    preprocessor: Preprocessor
+    config: TrialConfig
+    provenance: Provenance
+    module: Model
+
+    def predict(self, features: Features) -> pd.DataFrame:
+        """One row out for each row in, in their order, under the index of a DataFrame that came in.
+
+        Column ``prediction`` is the most probable label, in its original type, or the value in the target's units;
+        classes have ``probability_<label>`` as well, in the order of the spec's labels.
+
+        Raises:
+            DataError: the rows are not of the kind the model was trained on.
+        """
+        outputs = self.outputs(features)
+        index = features.index if isinstance(features, pd.DataFrame) else pd.RangeIndex(len(features))
+        if self.spec.task == "regression":
+            values = outputs[:, 0].double() * self.spec.target_scale + self.spec.target_mean
+            return pd.DataFrame({"prediction": values.numpy()}, index=index)
+        probabilities = torch.softmax(outputs.double(), dim=1)
+        columns: dict[str, object] = {"prediction": pd.Index(self.spec.labels).take(outputs.argmax(dim=1).numpy())}
+        for column, label in enumerate(self.spec.labels):
+            columns[f"probability_{label}"] = probabilities[:, column].numpy()
+        return pd.DataFrame(columns, index=index)
+
+    def outputs(self, features: Features) -> Tensor:
+        """float32 ``(N, n_outputs)`` of raw rows: a logit a class, or one standardised value.
+
+        Raises:
+            DataError: the rows are not of the kind the model was trained on.
+        """
+        parts = [
+            self.logits(self.preprocessor.transform(take(features, rows)))
+            for rows in _batches(len(features))
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, self.spec.n_outputs)
+
+    def logits(self, inputs: Inputs) -> Tensor:
+        """float32 ``(B, n_outputs)`` of prepared rows."""
+        with torch.inference_mode():
+            parts = [self.module(inputs.take(slice(at, at + BATCH_ROWS))) for at in range(0, len(inputs.x), BATCH_ROWS)]
+        return torch.cat(parts).float()
+
+
+def _batches(n_rows: int) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    return [np.arange(at, min(at + BATCH_ROWS, n_rows)) for at in range(0, n_rows, BATCH_ROWS)]

@@ -1,0 +1,180 @@
+"""Worker processes, one a slot: started fresh, spoken to over a socket pair, killed as a process group when they must go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from pipeline.errors import SearchError
+from pipeline.training.config import TrainSettings
+from pipeline.training.devices import Slot
+from pipeline.training.trainer import Job, Verdict
+from pipeline.training.worker import Answer, Idle, Setup, Train, Verdicts
+
+_CREDENTIAL_PREFIXES = ("MLFLOW_", "PREFECT_", "AWS_", "AZURE_", "GOOGLE_")
+"""Environment of the stores, which workers never speak to."""
+START_FAILURES = 3
+"""A slot whose worker dies so often before it was ever ready has a wrong set-up, not bad luck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker's process ended by itself or by somebody's signal."""
+
+    reason: str
+    """``killed by signal 9 (SIGKILL)`` or ``exit code 1``."""
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One slot's process and what it is doing."""
+
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    ready: bool = False
+    """It said `Idle` and has had no jobs since."""
+    jobs: dict[int, Job] = field(default_factory=dict)
+    """Jobs it was given and that have not ended, by trial."""
+    since: float = 0.0
+    """Monotonic time at which it was given its jobs."""
+
+
+class WorkerPool:
+    """The workers of one search. Use as a context manager: nothing it started outlives it."""
+
+    def __init__(self, slots: Sequence[Slot], development: Path, settings: TrainSettings, logs: Path) -> None:
+        self._slots = slots
+        self._development = development.absolute()
+        self._settings = settings
+        self._logs = logs
+        self._start_failures: dict[int, int] = {}
+        self.workers: list[Worker] = []
+
+    def __enter__(self) -> WorkerPool:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        try:
+            self.workers = [self._start(slot) for slot in self._slots]
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self, timeout: float) -> Iterator[tuple[Worker, Answer | Died]]:
+        """What workers said within `timeout` seconds, in each worker's order. A worker that died is replaced at once."""
+        by_connection = {worker.connection: worker for worker in self.workers}
+        for connection in wait(list(by_connection), timeout):
+            assert isinstance(connection, Connection)
+            worker = by_connection[connection]
+            try:
+                while connection.poll():
+                    answer: Answer = connection.recv()
+                    if isinstance(answer, Idle):
+                        worker.ready = True
+                        self._start_failures[worker.slot.index] = 0
+                    yield worker, answer
+                    if worker not in self.workers:  # the caller killed it while handling the answer
+                        break
+            except (EOFError, ConnectionResetError, OSError):
+                if worker in self.workers:
+                    yield worker, Died(self._replace(worker))
+
+    def train(self, worker: Worker, jobs: Sequence[Job]) -> None:
+        """Give a ready worker its jobs. A worker that just died is noticed by the next `wait`."""
+        worker.ready = False
+        worker.jobs = {job.trial: job for job in jobs}
+        worker.since = time.monotonic()
+        self._send(worker, Train(tuple(jobs)))
+
+    def answer(self, worker: Worker, verdicts: Mapping[int, Verdict]) -> None:
+        """Tell a worker which of its trials are to end."""
+        self._send(worker, Verdicts(dict(verdicts)))
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker and everything it started, now, and put a fresh one in its slot."""
+        self._replace(worker)
+
+    def close(self) -> None:
+        """End all workers: those that wait exit by themselves, the others are killed."""
+        for worker in self.workers:
+            worker.connection.close()
+        for worker in self.workers:
+            if worker.ready:
+                try:
+                    worker.process.wait(timeout=2)
+                except subprocess.TimeoutExpired:
+                    pass
+            _kill_group(worker.process)
+        self.workers = []
+
+    def _send(self, worker: Worker, message: Train | Verdicts) -> None:
+        try:
+            worker.connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it died; `wait` sees the end of file and says so
+
+    def _replace(self, worker: Worker) -> str:
+        """Kill what is left of a worker and start another in its slot; how the old one ended."""
+        worker.connection.close()
+        time_limit = 0.2  # an exit code of its own tells more than our kill would
+        try:
+            worker.process.wait(timeout=time_limit)
+        except subprocess.TimeoutExpired:
+            pass
+        _kill_group(worker.process)
+        code = worker.process.returncode
+        reason = f"killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        if not worker.ready and not worker.jobs:
+            failures = self._start_failures.get(worker.slot.index, 0) + 1
+            self._start_failures[worker.slot.index] = failures
+            if failures >= START_FAILURES:
+                tail = self._log(worker.slot).read_text(errors="replace").strip().splitlines()[-1:]
+                raise SearchError(
+                    f"the worker of slot {worker.slot.name} ended {failures} times before it was ready ({reason}): "
+                    f"{' '.join(tail) or 'it printed nothing'}; see {self._log(worker.slot)}"
+                )
+        self.workers[self.workers.index(worker)] = self._start(worker.slot)
+        return reason
+
+    def _log(self, slot: Slot) -> Path:
+        return self._logs / f"worker-{slot.index}.log"
+
+    def _start(self, slot: Slot) -> Worker:
+        ours, theirs = socket.socketpair()
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(_CREDENTIAL_PREFIXES)}
+        environment |= {"OMP_NUM_THREADS": str(slot.threads), "MKL_NUM_THREADS": str(slot.threads)}
+        if self._settings.deterministic:
+            environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        with theirs, self._log(slot).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline.training.worker", str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                start_new_session=True,
+            )
+        worker = Worker(slot, process, Connection(ours.detach()))
+        worker.connection.send(Setup(self._development, self._settings, slot.device, slot.threads))
+        return worker
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL a worker's whole process group, so that what it forked goes too, and reap it."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()

@@ -1,0 +1,214 @@
+"""A learner: K trials of one family trained together. Axes: K members, N rows, C outputs.
+
+`SoloLearner` is the cohort of one: an ordinary module and optimiser. The training loop knows only `Learner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Part
+from pipeline.models import FAMILIES
+from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
+from pipeline.training.losses import plain_loss, training_loss
+from pipeline.training.schedule import rate_factor
+
+SHUFFLE_AT_ONCE_BYTES = 2**29
+"""Below this the epoch's rows are gathered once and sliced (one gather for an epoch is 1.8 times faster on small sets);
+above it they are gathered batch by batch, so that no second copy of the data is made."""
+
+EVALUATION_VALUES = 2**21
+"""Input values a member and evaluation batch: large enough to be efficient, small enough for activations to fit."""
+
+
+class Learner(Protocol):
+    """K members of one cohort. Members are numbered by position; `keep` renumbers them."""
+
+    @property
+    def size(self) -> int:
+        """K."""
+        ...
+
+    def train_epoch(self) -> Tensor:
+        """One pass over the training part; the mean training loss of each member, ``(K,)`` on the CPU."""
+        ...
+
+    def outputs(self, part: Part) -> Tensor:
+        """Outputs on every row of a part, ``(K, N, C)``, in evaluation mode."""
+        ...
+
+    def losses(self, outputs_KNC: Tensor, target_N: Tensor) -> Tensor:
+        """Each member's own loss without label smoothing, ``(K,)`` on the CPU."""
+        ...
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Go on with these members only, in this order."""
+        ...
+
+    def weights(self, member: int) -> dict[str, Tensor]:
+        """A copy of a member's parameters and buffers on the CPU, named as in its ordinary module."""
+        ...
+
+    def state(self, member: int) -> dict[str, Tensor]:
+        """Everything needed to go on with this member alone: weights, optimiser, position, random generators."""
+        ...
+
+    def load_state(self, member: int, state: dict[str, Tensor]) -> None:
+        """Go on from a `state`."""
+        ...
+
+    def n_params(self, member: int) -> int:
+        """Trainable parameters of a member."""
+        ...
+
+
+def batches(part: Part, order: Tensor, batch_size: int) -> Iterator[Part]:
+    """The rows of a part in the given order, `batch_size` at a time. A last batch of a single row is left out, because
+    batch normalisation has no variance there."""
+    n = len(order)
+    size = min(batch_size, n)
+    starts = [start for start in range(0, n, size) if n - start > 1 or n == 1]
+    x = part.inputs.x
+    if x.numel() * x.element_size() <= SHUFFLE_AT_ONCE_BYTES:
+        shuffled = part.take(order)
+        for start in starts:
+            yield shuffled.take(slice(start, start + size))
+    else:
+        for start in starts:
+            yield part.take(order[start : start + size])
+
+
+def n_batches(n_rows: int, batch_size: int) -> int:
+    """How many batches `batches` yields."""
+    size = min(batch_size, n_rows)
+    full, rest = divmod(n_rows, size)
+    return full + (rest > 1) if full else 1
+
+
+def make_optimizer(parameters: Sequence[Tensor], config: OptimisationConfig) -> torch.optim.Optimizer:
+    """The optimiser of an ordinary module; fused kernels where torch has them (AdamW 1.2 to 1.4 times faster)."""
+    lr, decay, momentum = config.lr, config.weight_decay, config.momentum
+    match config.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr, betas=(momentum, config.beta2), weight_decay=decay, fused=True)
+        case "adam":
+            return torch.optim.Adam(parameters, lr, betas=(momentum, config.beta2), weight_decay=decay, fused=True)
+        case "sgd":
+            nesterov = momentum > 0
+            return torch.optim.SGD(parameters, lr, momentum, weight_decay=decay, nesterov=nesterov, fused=True)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr, alpha=config.beta2, momentum=momentum, weight_decay=decay)
+
+
+def autocast(device: torch.device, settings: TrainSettings, spec: DataSpec) -> torch.autocast:
+    """bf16 autocast where the settings ask for it. ``auto`` takes it for images on a GPU that has bf16 units; CPUs without
+    them were up to five times slower with it."""
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    enabled = settings.precision == "bf16" or (settings.precision == "auto" and able and spec.kind == "image")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+class SoloLearner:
+    """A cohort of one. Equal config, data, device and thread count give equal weights."""
+
+    def __init__(
+        self, config: TrialConfig, train: Part, spec: DataSpec, settings: TrainSettings, device: torch.device
+    ) -> None:
+        torch.manual_seed(config.seed)
+        family = FAMILIES[config.family]
+        self._config = config.optimisation
+        self._train = train
+        self._device = device
+        self._model = family.build(config.model, spec).to(device)
+        self._parameters = [p for p in self._model.parameters() if p.requires_grad]
+        self._optimizer = make_optimizer(self._parameters, self._config)
+        self._loss = training_loss(self._config, spec.task)
+        self._plain_loss = plain_loss(self._config, spec.task)
+        self._autocast = autocast(device, settings, spec)
+        self._order = torch.Generator().manual_seed(config.seed)
+        self._step = 0
+        self._n_steps = settings.max_epochs * n_batches(len(train), self._config.batch_size)
+
+    size = 1
+
+    def train_epoch(self) -> Tensor:
+        self._model.train()
+        config, optimizer = self._config, self._optimizer
+        constant = config.schedule == "constant" and config.warmup == 0
+        total = torch.zeros((), device=self._device)
+        n_rows = 0
+        order = torch.randperm(len(self._train), generator=self._order).to(self._device)
+        for batch in batches(self._train, order, config.batch_size):
+            if not constant:
+                rate = config.lr * rate_factor(config, self._step, self._n_steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+            with self._autocast:
+                loss = self._loss(self._model(batch.inputs), batch.target)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if config.l1:
+                for parameter in self._parameters:
+                    if parameter.grad is not None:
+                        parameter.grad.add_(parameter.detach().sign(), alpha=config.l1)
+            if config.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self._parameters, config.clip_norm)
+            optimizer.step()
+            total += loss.detach() * len(batch)
+            n_rows += len(batch)
+            self._step += 1
+        return (total / n_rows).cpu()[None]
+
+    @torch.inference_mode()
+    def outputs(self, part: Part) -> Tensor:
+        self._model.eval()
+        rows = max(1, EVALUATION_VALUES // max(1, part.inputs.x[0].numel()))
+        with self._autocast:
+            chunks = [self._model(part.inputs.take(slice(i, i + rows))) for i in range(0, len(part), rows)]
+        return torch.cat(chunks).float()[None]
+
+    def losses(self, outputs_KNC: Tensor, target_N: Tensor) -> Tensor:
+        return self._plain_loss(outputs_KNC[0], target_N).cpu()[None]
+
+    def keep(self, members: Sequence[int]) -> None:
+        assert list(members) == [0], "a cohort of one has nothing to drop"
+
+    def weights(self, member: int) -> dict[str, Tensor]:
+        return {name: value.detach().cpu().clone() for name, value in self._model.state_dict().items()}
+
+    def state(self, member: int) -> dict[str, Tensor]:
+        state = {f"model.{name}": value for name, value in self.weights(member).items()}
+        optimizer = self._optimizer.state_dict()["state"]
+        for index, slots in optimizer.items():
+            for name, value in slots.items():
+                if isinstance(value, Tensor):
+                    state[f"optimizer.{index}.{name}"] = value.detach().cpu().clone()
+        state["step"] = torch.tensor(self._step)
+        state["order"] = self._order.get_state()
+        state["rng.cpu"] = torch.get_rng_state()
+        if self._device.type == "cuda":
+            state["rng.cuda"] = torch.cuda.get_rng_state(self._device)
+        return state
+
+    def load_state(self, member: int, state: dict[str, Tensor]) -> None:
+        self._model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+        optimizer = self._optimizer.state_dict()
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                slots.setdefault(int(index), {})[name] = value
+        self._optimizer.load_state_dict({**optimizer, "state": slots})
+        self._step = int(state["step"])
+        self._order.set_state(state["order"])
+        torch.set_rng_state(state["rng.cpu"])
+        if "rng.cuda" in state and self._device.type == "cuda":
+            torch.cuda.set_rng_state(state["rng.cuda"], self._device)
+
+    def n_params(self, member: int) -> int:
+        return sum(p.numel() for p in self._parameters)

@@ -1,0 +1,67 @@
+"""Validation metrics of K members at once. Axes: K members, N rows, C outputs. Equal to scikit-learn's of the same name."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.data.spec import DataSpec
+
+
+def validation_metrics(outputs_KNC: Tensor, target: Tensor, spec: DataSpec) -> dict[str, Tensor]:
+    """Every metric of the task as ``(K,)`` float64 tensors on the CPU; NaN where a metric is undefined on these rows.
+
+    Shape:
+        target: ``(N,)`` for all members, or ``(K, N)``.
+    """
+    outputs_KNC = outputs_KNC.detach().to("cpu", torch.float64)
+    target_KN = target.cpu().expand(outputs_KNC.shape[:2])
+    if spec.task == "regression":
+        return _regression(outputs_KNC[..., 0], target_KN.double(), spec.target_scale)
+    return _classification(outputs_KNC, target_KN, spec)
+
+
+def _regression(prediction_KN: Tensor, target_KN: Tensor, scale: float) -> dict[str, Tensor]:
+    error_KN = prediction_KN - target_KN
+    mse_K = error_KN.square().mean(1)
+    r2_K = 1 - mse_K / target_KN.var(1, correction=0)
+    r2_K = torch.where(torch.isfinite(r2_K), r2_K, torch.nan)
+    return {"rmse": mse_K.sqrt() * scale, "mae": error_KN.abs().mean(1) * scale, "r2": r2_K}
+
+
+def _classification(outputs_KNC: Tensor, target_KN: Tensor, spec: DataSpec) -> dict[str, Tensor]:
+    K, N, C = outputs_KNC.shape
+    predicted_KN = outputs_KNC.argmax(2)
+    # One confusion matrix a member by counting the codes k·C² + true·C + predicted.
+    codes = (torch.arange(K)[:, None] * C + target_KN) * C + predicted_KN
+    confusion_KCC = torch.bincount(codes.flatten(), minlength=K * C * C).view(K, C, C).double()
+    hits_KC = confusion_KCC.diagonal(dim1=1, dim2=2)
+    true_KC, predicted_KC = confusion_KCC.sum(2), confusion_KCC.sum(1)
+    present_KC = true_KC > 0
+    recall_KC = torch.where(present_KC, hits_KC / true_KC.clamp(min=1), 0)
+    seen_KC = (true_KC + predicted_KC) > 0
+    f1_KC = torch.where(seen_KC, 2 * hits_KC / (true_KC + predicted_KC).clamp(min=1), 0)
+    losses = F.cross_entropy(outputs_KNC.flatten(0, 1), target_KN.flatten(), reduction="none")
+    metrics = {
+        "accuracy": hits_KC.sum(1) / N,
+        "balanced_accuracy": recall_KC.sum(1) / present_KC.sum(1),
+        "f1_macro": f1_KC.sum(1) / seen_KC.sum(1),
+        "log_loss": losses.view(K, N).mean(1),
+    }
+    if spec.task == "binary":
+        metrics["roc_auc"] = _roc_auc(outputs_KNC[..., 1] - outputs_KNC[..., 0], target_KN)
+    return metrics
+
+
+def _roc_auc(score_KN: Tensor, target_KN: Tensor) -> Tensor:
+    """Mann-Whitney U over ``n_positive · n_negative``, with mean ranks for ties (Hanley and McNeil 1982)."""
+    n_positive_K = target_KN.sum(1).double()
+    n_negative_K = target_KN.shape[1] - n_positive_K
+    score_KN = score_KN.contiguous()
+    sorted_KN = score_KN.sort(1).values
+    below_KN = torch.searchsorted(sorted_KN, score_KN, right=False)
+    up_to_KN = torch.searchsorted(sorted_KN, score_KN, right=True)
+    rank_sum_K = ((below_KN + up_to_KN + 1).double() / 2 * target_KN).sum(1)
+    # 0/0, hence NaN, where one of the classes is missing.
+    return (rank_sum_K - n_positive_K * (n_positive_K + 1) / 2) / (n_positive_K * n_negative_K)

@@ -1,0 +1,114 @@
+"""The experiment file: what is right is read, what is wrong is one line with file, line, rule and remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import ExperimentConfig, load_experiment
+from pipeline.errors import ConfigError
+
+GOOD = "name: digits\ndata:\n  source: sklearn:digits\n"
+
+
+def load(tmp_path: Path, text: str | bytes, *overrides: str) -> ExperimentConfig:
+    path = tmp_path / "experiment.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_experiment(path, overrides)
+
+
+def test_a_short_file_has_every_default(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD)
+    assert config.search.budget.trials == 100
+    assert config.registered_model == "digits"
+    assert load(tmp_path, config.to_yaml()) == config
+
+
+def test_durations_and_scientific_numbers_are_numbers(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD + "search: {budget: {time: 1.5h, per_trial: 90}, space: {optimizer.lr: [1e-4, 1E-2]}}")
+    assert config.search.budget.time == 5400
+    assert config.search.budget.per_trial == 90
+    assert config.search.space == {"optimizer.lr": [1e-4, 1e-2]}
+
+
+def test_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> None:
+    assert load(tmp_path, b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode()).name == "digits"
+
+
+def test_overrides_win_and_reach_into_the_space(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD, "search.budget.trials=7", "search.space.mlp.n_layers=[1, 2]", "search.seed=5")
+    assert config.search.budget.trials == 7
+    assert config.search.space == {"mlp.n_layers": [1, 2]}
+    assert config.search.seed == 5
+
+
+def test_the_environment_is_read_in_data_paths_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOML_TEST_FOLDER", "/somewhere")
+    text = "name: x\ndata: {source: '${AUTOML_TEST_FOLDER}/a.csv', target: '${AUTOML_TEST_FOLDER}'}\n"
+    config = load(tmp_path, text)
+    assert config.data.source == "/somewhere/a.csv"
+    assert config.data.target == "${AUTOML_TEST_FOLDER}"
+
+
+DEEP = "a: " + "[" * 80 + "]" * 80
+CASES = {
+    "empty": ("", "is empty"),
+    "not a mapping": ("- a\n- b\n", "must be a mapping"),
+    "unknown key": (GOOD + "serach: {}\n", ":4: unknown key `serach`; did you mean `search`?"),
+    "unknown nested key": (GOOD + "search:\n  budget:\n    n_trails: 5\n", ":6: unknown key `search.budget.n_trails`"),
+    "missing section": ("name: x\n", "`data` is required"),
+    "duplicate key": (GOOD + "name: other\n", ":4: duplicate key `name`"),
+    "alias": ("a: &a [1]\nb: *a\n", "anchors and aliases"),
+    "recursive alias": ("a: &a [*a]\n", "anchors and aliases"),
+    "python tag": ("a: !!python/object/apply:os.system [ls]\n", ":1: "),
+    "norway": (GOOD + "promotion: {model: no}\n", "true or false"),
+    "octal": (GOOD + "search: {seed: 010}\n", "plain decimal"),
+    "sexagesimal": (GOOD + "search: {seed: 12:30:45}\n", "plain decimal"),
+    "underscore": (GOOD + "search: {seed: 1_000}\n", "plain decimal"),
+    "date": (GOOD + "search: {seed: 2026-01-01}\n", "timestamp"),
+    "not finite": (GOOD + "search: {budget: {time: .inf}}\n", "finite"),
+    "deep": (DEEP, "nesting"),
+    "tab": ("name: x\n\tdata: 1\n", ":2: not valid YAML"),
+    "not utf-8": (b"name: caf\xe9\n", "UTF-8"),
+    "too large": ("#" * 1_100_000, "bytes"),
+    "negative trials": (GOOD + "search: {budget: {trials: -1}}\n", "greater than or equal to 1, but got -1"),
+    "bool for int": (GOOD + "search: {budget: {trials: true}}\n", "`search.budget.trials`"),
+    "bad duration": (GOOD + "search: {budget: {time: 10 parsecs}}\n", "a duration must be"),
+    "no budget": (GOOD + "search: {budget: {trials: null}}\n", "trials or time"),
+    "bad name": ("name: ../../etc\ndata: {source: a.csv}\n", ":1: `name`: a name must match"),
+    "bad metric": (GOOD + "search: {metric: acuracy}\n", "metric must be auto or one of accuracy"),
+    "bad gate": (GOOD + "promotion: {gates: [{metric: accuracy}]}\n", "must have min or max"),
+    "bad sampler": (GOOD + "search: {sampler: magic}\n", "'tpe', 'gp', 'qmc' or 'random'"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), CASES.values(), ids=CASES.keys())
+def test_a_wrong_file_is_one_line(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    message = str(caught.value)
+    assert expected in message
+    assert "experiment.yaml" in message
+    assert "\n" not in message
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [("search.seed", "key.path=value"), ("name.x=1", "not a section"), ("search.sede=1", "did you mean `seed`?")],
+)
+def test_a_wrong_override_is_one_line(tmp_path: Path, override: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=r"--set") as caught:
+        load(tmp_path, GOOD, override)
+    assert expected in str(caught.value)
+
+
+def test_what_is_no_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "digits.yaml").write_text(GOOD)
+    with pytest.raises(ConfigError, match=r"did you mean digits.yaml\?"):
+        load_experiment(tmp_path / "digts.yaml")
+    with pytest.raises(ConfigError, match="regular file"):
+        load_experiment(tmp_path)
+    with pytest.raises(ConfigError, match="AUTOML_NOT_SET"):
+        load(tmp_path, "name: x\ndata:\n  source: ${AUTOML_NOT_SET}/x.csv\n")
