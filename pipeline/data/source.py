@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from pipeline.data.dataset import Dataset, Features
+from pipeline.data.findings import Finding
 from pipeline.data.readers.arrays import is_idx, labels_beside, read_idx, read_npz
 from pipeline.data.readers.bundled import read_sklearn
 from pipeline.data.readers.csv_table import read_csv
@@ -16,6 +19,7 @@ from pipeline.data.readers.parquet_table import read_parquet
 from pipeline.data.readers.request import Request
 from pipeline.data.readers.time_series import read_ts
 from pipeline.data.spec import Kind
+from pipeline.data.values import texts
 from pipeline.errors import DataError
 
 Reader = Callable[[Request], Dataset]
@@ -83,8 +87,32 @@ def read_source(source: str, root: Path, target: str | None = None, kind: Kind |
     Raises:
         DataError: the source is missing, damaged, or breaks a rule of its format.
     """
-    located = locate(source, root)
-    return located.reader(Request(located.path, target, kind))
+    return read_located(locate(source, root), target, kind)
+
+
+def read_located(located: Located, target: str | None, kind: Kind | None) -> Dataset:
+    """Read labelled data from where `locate` found it. Rows without a target are left out, which is a finding.
+
+    Raises:
+        DataError: as `read_source`.
+    """
+    dataset = located.reader(Request(located.path, target, kind))
+    assert dataset.target is not None, "readers give labelled requests a target"
+    name = target or "target"
+    present = texts(dataset.target).notna().to_numpy()
+    n_missing = int((~present).sum())
+    if n_missing == len(dataset):
+        raise DataError(f"the target {name!r} has no values", "choose another target", file=located.path)
+    if n_missing == 0:
+        return dataset
+    finding = Finding(
+        severity="warning",
+        subject=name,
+        message=f"{n_missing} of {len(dataset)} rows have no target and are left out",
+        remedy="fill them in if they can be known",
+    )
+    kept = dataset.take(np.flatnonzero(present))
+    return replace(kept, findings=(*kept.findings, finding))
 
 
 def read_features(source: str, kind: Kind, target: str | None = None, root: Path = Path()) -> Features:

@@ -1,4 +1,4 @@
-"""What a model has to know of the data: kind, task, shapes and labels. Fitted on the training part, stored with every model."""
+"""What a model has to know of the data: kind, task, shapes and labels. Fitted on the training part, stored with models."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class DataSpec(BaseModel):
     """Shapes and meanings of one prepared data set.
 
     Tabular data is `n_numeric` scaled columns and `len(cardinalities)` categorical ones; column j has codes
-    ``0 .. cardinalities[j] - 1`` where 0 stands for missing and for levels the training part did not have. Images are
-    ``(channels, height, width)``. Sequences are at most `n_steps` long with `n_features` values a step.
+    ``0 .. cardinalities[j] - 1`` where 0 stands for missing. Levels that the training part did not have get the code
+    that it has for rare ones, or 0 where it has none. Images are ``(channels, height, width)``. Sequences
+    are at most `n_steps` long in training, with `n_features` values a step.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

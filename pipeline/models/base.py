@@ -10,18 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from pipeline.data.spec import DataSpec, Kind
 from pipeline.data.tensors import Inputs
-
-
-class ModelConfig(BaseModel):
-    """Architecture choices of one family. Frozen; unknown fields are errors; every field is bounded, so that a config
-    that comes from a stored model cannot ask for more memory than the bounds allow."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from pipeline.models.config import ModelConfig as ModelConfig
+from pipeline.models.stack import Stack
 
 
 class Model(nn.Module):
@@ -45,6 +39,7 @@ class Family(Generic[C]):
         config: its frozen config class.
         build: an untrained module; parameters are drawn from torch's global generator, so seed it first.
         default: the strong default for a data set, tried before anything is sampled.
+        stack: how K members train as one computation; None where a family trains one at a time.
     """
 
     name: str
@@ -52,3 +47,4 @@ class Family(Generic[C]):
     config: type[C]
     build: Callable[[C, DataSpec], Model]
     default: Callable[[DataSpec], C]
+    stack: Stack[C] | None = None

@@ -1,11 +1,10 @@
-"""Pieces that families share: activations, normalisation, and steps that are padding. Axes as in `pipeline.data.tensors`."""
+"""Pieces that families share: activations, normalisation, and steps that are padding. Axes: B rows, T steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final, Literal
 
-import torch
 from torch import Tensor, nn
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
@@ -20,8 +19,8 @@ ACTIVATIONS: Final[dict[Activation, Callable[[], nn.Module]]] = {
 
 
 def init_linear(layer: nn.Linear | nn.Conv2d, activation: Activation) -> None:
-    """Weights that keep the variance of what passes: He et al. (arXiv 1502.01852) before a rectifier or a smooth relative
-    of it, Glorot and Bengio's fan-in variant before tanh. Biases start at zero."""
+    """Weights that keep the variance of what passes: He et al. (arXiv 1502.01852) before a rectifier or one of its
+    smooth relatives, the same with torch's gain for tanh before tanh. Biases start at zero."""
     nn.init.kaiming_normal_(layer.weight, nonlinearity="tanh" if activation == "tanh" else "relu")
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -37,9 +36,9 @@ def init_head(layer: nn.Linear) -> None:
     nn.init.zeros_(layer.bias)
 
 
-def valid_steps(lengths_B: Tensor | None, x_BTD: Tensor) -> Tensor | None:
-    """Which steps are data: bool ``(B, T)``; None where every step is."""
-    if lengths_B is None:
+def unequal(lengths_B: Tensor | None, n_steps: int) -> Tensor | None:
+    """The lengths, where some row may be shorter than the batch; None where all rows are known to be full."""
+    # On a GPU the question would make the host wait for the device; there the masks are cheap.
+    if lengths_B is not None and lengths_B.device.type == "cpu" and bool((lengths_B >= n_steps).all()):
         return None
-    steps_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
-    return steps_T < lengths_B.to(x_BTD.device)[:, None]
+    return lengths_B

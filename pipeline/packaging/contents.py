@@ -4,7 +4,7 @@
 
     weights.safetensors   the module's state
     model.json            `ModelDescription`: family, config, where it comes from
-    data.json             `DataDescription`: shapes, labels, fitted preprocessing; the same file for all trials of a search
+    data.json             `DataDescription`: shapes, labels, fitted preprocessing; one file for all trials of a search
     probe.safetensors     a few prepared rows and the outputs the model gave for them
     manifest.json         `Manifest`: sha256 and size of the four above; its own sha256 names the package
 """
@@ -19,13 +19,13 @@ from pipeline.data.preprocess import Preprocessor
 from pipeline.data.spec import DataSpec
 from pipeline.training.config import TrialConfig
 
-WEIGHTS, MODEL, DATA, PROBE, MANIFEST = (
-    "weights.safetensors",
-    "model.json",
-    "data.json",
-    "probe.safetensors",
-    "manifest.json",
-)
+WEIGHTS: Final = "weights.safetensors"
+MODEL: Final = "model.json"
+DATA: Final = "data.json"
+PROBE: Final = "probe.safetensors"
+MANIFEST: Final = "manifest.json"
+Hashed = Literal["weights.safetensors", "model.json", "data.json", "probe.safetensors"]
+HASHED: Final[tuple[Hashed, ...]] = (WEIGHTS, MODEL, DATA, PROBE)
 
 MIB: Final = 1024 * 1024
 MAX_BYTES: Final = {
@@ -47,13 +47,12 @@ class Provenance(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    experiment: Text
     search: Text
     trial: Annotated[int, Field(ge=0)]
     data_fingerprint: Text
     metric: Text
-    objective: float
-    """Validation value of the metric."""
+    objective: float | None
+    """Best validation value of the metric."""
     created: float
     """Unix seconds."""
     versions: Annotated[dict[Text, Text], Field(max_length=100)]
@@ -100,4 +99,11 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
-    files: dict[Literal["weights.safetensors", "model.json", "data.json", "probe.safetensors"], FileEntry]
+    files: dict[Hashed, FileEntry]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Manifest:
+        missing = [name for name in HASHED if name not in self.files]
+        if missing:
+            raise ValueError(f"says nothing of {missing[0]}")
+        return self

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from pipeline.data.prepare import Prepared, load_prepared
 from pipeline.data.preprocess import Preprocessor
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
@@ -36,7 +38,13 @@ from pipeline.packaging.contents import (
     Provenance,
 )
 from pipeline.packaging.module import build
+from pipeline.records import WEIGHTS as RECORDED_WEIGHTS
+from pipeline.records import TrialRecord
 from pipeline.training.config import TrialConfig
+
+SHARED: Final = "package"
+"""Folder in a search's directory for what all its packages link to."""
+PROBE_ROWS: Final = 8
 
 LIBRARIES: Final = ("numpy", "pandas", "pydantic", "safetensors", "scikit-learn", "torch")
 
@@ -86,9 +94,7 @@ class Packager:
             raise PackageError(f"{weights}: the weights are not those that training saved; their sha256 differs")
         model = ModelDescription(config=config, provenance=provenance).model_dump_json(indent=1).encode()
         probe = save(_tensors(self.probe) | {"outputs": self._outputs(config, content, weights)})
-        manifest = Manifest(
-            files={WEIGHTS: entry, MODEL: _entry(model), DATA: self.data_entry, PROBE: _entry(probe)}
-        )
+        manifest = Manifest(files={WEIGHTS: entry, MODEL: _entry(model), DATA: self.data_entry, PROBE: _entry(probe)})
         directory.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         try:
@@ -110,9 +116,10 @@ class Packager:
         try:
             module.load_state_dict(load(weights))
         except (SafetensorError, RuntimeError) as error:
-            raise PackageError(f"{path}: the weights do not fit their config: {' '.join(str(error).split())}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise PackageError(f"{path}: the weights do not fit their config: {reason}") from error
         with torch.inference_mode():
-            outputs = module.eval()(self.probe).float()
+            outputs: Tensor = module.eval()(self.probe).float()
         if not outputs.isfinite().all():
             raise PackageError(f"{path}: the model's outputs for its own validation rows are not finite")
         return outputs.contiguous()
@@ -123,14 +130,52 @@ def make_packager(shared: Path, spec: DataSpec, preprocessor: Preprocessor, prob
 
     Args:
         shared: folder on the packages' file system for what they share; made where it is missing.
-        probe: prepared rows, of the validation part say; the first 64 are used.
+        probe: prepared rows, 1 to 64.
     """
-    assert len(probe.x) > 0, "a probe needs at least one row"
+    assert 1 <= len(probe.x) <= MAX_PROBE_ROWS, "a probe has 1 to 64 rows"
     content = DataDescription(spec=spec, preprocessor=preprocessor).model_dump_json().encode()
     path = shared / DATA
     write_atomic(path, content)
-    rows = Inputs(*(None if part is None else part[:MAX_PROBE_ROWS].cpu() for part in probe))  # type: ignore[arg-type]
-    return Packager(spec, path, _entry(content), rows)
+    return Packager(spec, path, _entry(content), probe.to(torch.device("cpu")))
+
+
+def write_trial_package(directory: Path, record: TrialRecord, trial: Path, prepared: Prepared) -> Path:
+    """The package of a completed trial, written unless it is there already.
+
+    Args:
+        trial: the trial's folder, with its weights.
+        prepared: the data that the search trained on; the probe's rows are the first of its validation part.
+
+    Raises:
+        PackageError: the weights are damaged or do not fit the record.
+    """
+    if (directory / MANIFEST).exists():
+        return directory
+    provenance = Provenance(
+        search=record.search,
+        trial=record.number,
+        data_fingerprint=prepared.fingerprint,
+        metric=record.metric,
+        objective=record.objective,
+        created=record.finished,
+        versions=library_versions(),
+    )
+    packager = _packager(trial.absolute().parents[1] / SHARED, prepared.directory.absolute())
+    return packager.write(
+        directory,
+        config=record.config,
+        weights=trial / RECORDED_WEIGHTS,
+        provenance=provenance,
+        weights_sha256=record.weights_sha256,
+    )
+
+
+@lru_cache(maxsize=2)
+def _packager(shared: Path, directory: Path) -> Packager:
+    """The packager of a search. A directory of prepared data never changes: its name is its content."""
+    prepared = load_prepared(directory)
+    probe = prepared.development().validation.inputs.take(slice(0, PROBE_ROWS))
+    return make_packager(shared, prepared.spec, prepared.preprocessor, probe)
 
 
 def package_digest(directory: Path) -> str:

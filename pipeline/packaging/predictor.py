@@ -57,10 +57,7 @@ class Predictor:
         Raises:
             DataError: the rows are not of the kind the model was trained on.
         """
-        parts = [
-            self.logits(self.preprocessor.transform(take(features, rows)))
-            for rows in _batches(len(features))
-        ]
+        parts = [self.logits(self.preprocessor.transform(take(features, rows))) for rows in _batches(len(features))]
         return torch.cat(parts) if parts else torch.empty(0, self.spec.n_outputs)
 
     def logits(self, inputs: Inputs) -> Tensor:

@@ -1,8 +1,8 @@
 """Loading packages: nothing is believed before it is checked, and nothing of a package is ever run.
 
-In this order: only known files, none a link, none too large; their hashes; their schemas; the weights' names, shapes and
-types against a module that has no memory yet, and their values; and at last the stored outputs, which the loaded model
-must give again.
+In this order: only known files, none a link, none too large; their hashes; their schemas; the weights' names, shapes
+and types against a module that has no memory yet, and their values; and at last the stored outputs, which the loaded
+model must give again.
 """
 
 from __future__ import annotations
@@ -105,10 +105,7 @@ def _check_hashes(directory: Path, contents: dict[str, bytes], digest: str | Non
     if digest is not None and hashlib.sha256(contents[MANIFEST]).hexdigest() != digest:
         raise PackageError(f"{directory / MANIFEST}: this is another package than the one that was stored")
     manifest = _parse(directory / MANIFEST, contents[MANIFEST], Manifest)
-    for name in (WEIGHTS, MODEL, DATA, PROBE):
-        entry = manifest.files.get(name)  # type: ignore[call-overload]
-        if entry is None:
-            raise PackageError(f"{directory / MANIFEST}: says nothing of {name}")
+    for name, entry in manifest.files.items():
         content = contents[name]
         if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise PackageError(f"{directory / name}: does not match its hash in the manifest; fetch the package again")
@@ -153,20 +150,49 @@ def _check_fit(path: Path, weights: dict[str, Tensor], config: TrialConfig, spec
 
 
 def _check_probe(path: Path, tensors: dict[str, Tensor], predictor: Predictor) -> None:
-    known = {"outputs", *Inputs._fields}
-    if not {"x", "outputs"} <= tensors.keys() <= known:
-        raise PackageError(f"{path}: must hold x and outputs, and of {', '.join(sorted(known))} nothing else")
+    _check_rows(path, tensors, predictor.spec)
     expected = tensors["outputs"]
-    rows = len(expected)
-    if not 1 <= rows <= MAX_PROBE_ROWS or any(len(tensor) != rows for tensor in tensors.values()):
-        raise PackageError(f"{path}: must hold the same 1 to {MAX_PROBE_ROWS} rows in every tensor")
     inputs = Inputs(*(tensors.get(name) for name in Inputs._fields))  # type: ignore[arg-type]
     try:
         outputs = predictor.logits(inputs)
-    except (RuntimeError, IndexError, ValueError, TypeError, AttributeError) as error:
+    except (RuntimeError, IndexError, ValueError) as error:
         raise PackageError(f"{path}: the model cannot read its stored rows: {_one_line(str(error))}") from error
     if outputs.shape != expected.shape or not torch.allclose(outputs, expected, rtol=TOLERANCE, atol=TOLERANCE):
         raise PackageError(f"{path}: the loaded model does not reproduce its stored outputs within {TOLERANCE:g}")
+
+
+def _check_rows(path: Path, tensors: dict[str, Tensor], spec: DataSpec) -> None:
+    """The stored rows are prepared rows of this data, so that the module is only ever given what it expects."""
+    if "outputs" not in tensors or tensors["outputs"].ndim != 2 or not 1 <= len(tensors["outputs"]) <= MAX_PROBE_ROWS:
+        raise PackageError(f"{path}: must hold outputs of 1 to {MAX_PROBE_ROWS} rows")
+    n = len(tensors["outputs"])
+    axes: dict[str, tuple[int | None, ...]] = {"outputs": (n, spec.n_outputs)}
+    match spec.kind:
+        case "tabular":
+            axes["x"] = (n, spec.n_numeric)
+        case "image":
+            axes["x"] = (n, spec.channels, spec.height, spec.width)
+        case "sequence":
+            axes |= {"x": (n, None, spec.n_features), "lengths": (n,)}
+    if spec.cardinalities:
+        axes["categories"] = (n, len(spec.cardinalities))
+    if tensors.keys() != axes.keys():
+        raise PackageError(f"{path}: must hold {', '.join(sorted(axes))} and nothing else")
+    for name, sizes in axes.items():
+        tensor = tensors[name]
+        dtype = torch.int64 if name in {"categories", "lengths"} else torch.float32
+        fits = tensor.ndim == len(sizes) and all(
+            want in (None, have) for want, have in zip(sizes, tensor.shape, strict=True)
+        )
+        if not fits or tensor.dtype != dtype:
+            raise PackageError(f"{path}: {name!r} must be {dtype} {sizes}, but is {tensor.dtype} {tuple(tensor.shape)}")
+    bounds = {
+        "categories": (0, torch.tensor(spec.cardinalities) - 1),
+        "lengths": (1, torch.tensor(tensors["x"].shape[1])),
+    }
+    for name, (low, high) in bounds.items():
+        if name in tensors and not ((tensors[name] >= low) & (tensors[name] <= high)).all():
+            raise PackageError(f"{path}: {name!r} has values that the data cannot have")
 
 
 def _one_line(text: str) -> str:

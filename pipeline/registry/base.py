@@ -1,4 +1,4 @@
-"""The port to the model registry. `InMemoryRegistry` and `MLflowRegistry` implement it; one contract suite runs on both."""
+"""The port to the model registry. `InMemoryRegistry` and `MLflowRegistry` implement it, under one contract suite."""
 
 from __future__ import annotations
 

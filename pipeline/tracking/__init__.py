@@ -1,4 +1,4 @@
-"""Experiment tracking: the `Tracker` port, an in-memory fake, a thread that keeps it off the search's path; EDGE mlflow."""
+"""Experiment tracking: the `Tracker` port, a fake in memory, a thread that keeps it out of the way; EDGE mlflow."""
 
 from __future__ import annotations
 

@@ -40,10 +40,8 @@ def put_text(client: MlflowClient, run_id: str, artifact_uri: str, text: str, to
         put_file(client, run_id, artifact_uri, source, to)
 
 
-def put_folder(
-    client: MlflowClient, run_id: str, artifact_uri: str, to: str, fill: Callable[[Path], None]
-) -> None:
-    """Store the folder that `fill` fills under the artifact path `to`. On this machine it appears whole or not at all."""
+def put_folder(client: MlflowClient, run_id: str, artifact_uri: str, to: str, fill: Callable[[Path], None]) -> None:
+    """Store the folder that `fill` fills as the artifact path `to`; on this machine it appears whole or not at all."""
     folder = local_folder(artifact_uri)
     if folder is None:
         with tempfile.TemporaryDirectory() as staging:

@@ -1,4 +1,4 @@
-"""A tracker in a thread of its own: the search says what happened and goes on; MLflow may be slow, or away for a while."""
+"""A tracker in a thread of its own: the search says what happened and goes on; MLflow may be slow, or away."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ class BackgroundTracker:
     def start_trial(self, search: str, number: int, family: str, params: Mapping[str, object]) -> Future[str]:
         """Create the trial's run; the future's result is the run id, there once the run exists."""
         chosen = dict(params)
-        return self._say(
-            f"start of trial {number}", lambda: self._tracker.start_trial(search, number, family, chosen)
-        )
+        return self._say(f"start of trial {number}", lambda: self._tracker.start_trial(search, number, family, chosen))
 
     def finish_trial(self, record: TrialRecord, package: PackageSource) -> Future[str]:
         """Deliver a finished trial and its model."""

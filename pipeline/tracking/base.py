@@ -1,4 +1,4 @@
-"""The port to experiment tracking. `InMemoryTracker` and `MLflowTracker` implement it; one contract suite runs on both."""
+"""The port to experiment tracking. `InMemoryTracker` and `MLflowTracker` implement it, under one contract suite."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Tracker(Protocol):
 
     def finish_trial(self, record: TrialRecord, package: Path | None) -> str:
         """Write curve, summary metrics, tags and the final status of a trial, and its loadable model when `package`
-        (a directory as `pipeline.packaging` writes it) is given; return the run id. Creates the run where it is missing."""
+        (a directory as `pipeline.packaging` writes it) is given; return the run id. Creates a run that is missing."""
         ...
 
     def finish_finalist(self, search: str, info: FinalistInfo, package: Path | None, files: Mapping[str, Path]) -> str:
@@ -70,9 +70,18 @@ class Tracker(Protocol):
         ...
 
     def finish_search(
-        self, search: str, status: SearchStatus, metrics: Mapping[str, float], tags: Mapping[str, str], files: Mapping[str, Path]
+        self,
+        search: str,
+        status: SearchStatus,
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+        files: Mapping[str, Path],
     ) -> None:
         """End the parent run: totals as metrics, tags, and files by artifact path (``report/report.html``)."""
+        ...
+
+    def interrupt_search(self, search: str) -> None:
+        """The search stops, resumable: neither its parent run nor a trial's run stays RUNNING without an owner."""
         ...
 
     def trial_states(self, search: str) -> dict[int, str]:

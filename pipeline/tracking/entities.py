@@ -5,25 +5,30 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
 from pipeline.tracking.base import SearchInfo
 from pipeline.tracking.projection import Point
 
-MAX_DIGEST = 36
-MAX_SCHEMA = 1_000_000
+MAX_DIGEST: Final = 36
+MAX_SCHEMA: Final = 1_000_000
+COLUMN_TYPES: Final = {"numeric": "double", "categorical": "string"}
 
 
 def metrics(points: Iterable[Point]) -> list[Metric]:
+    """Metric values with their steps and times."""
     return [Metric(point.key, point.value, point.timestamp, point.step) for point in points]
 
 
 def params(texts: Mapping[str, str]) -> list[Param]:
+    """Params."""
     return [Param(name, value) for name, value in texts.items()]
 
 
 def tags(texts: Mapping[str, str]) -> list[RunTag]:
+    """Tags."""
     return [RunTag(name, value) for name, value in texts.items()]
 
 
@@ -34,7 +39,10 @@ def source_tags() -> dict[str, str]:
 
 def dataset_input(info: SearchInfo) -> DatasetInput:
     """The data set as MLflow shows it beside a run, made once a search."""
-    columns = [{"name": name, "type": kind, "required": False} for name, kind in info.data_schema.items()]
+    columns = [
+        {"name": name, "type": COLUMN_TYPES.get(kind, kind), "required": False}
+        for name, kind in info.data_schema.items()
+    ]
     schema = json.dumps({"mlflow_colspec": columns})
     dataset = Dataset(
         name=info.data_source[-500:],

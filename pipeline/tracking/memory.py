@@ -88,10 +88,10 @@ class InMemoryTracker:
         run.log(projection.finite(projection.points(metrics, self._clock())))
         run.tags |= tags
         run.files |= {to: source.read_bytes() for to, source in files.items()}
-        for child in self._trials(search):
-            if child.status == "RUNNING":
-                child.status = "KILLED"
-        run.status = status
+        self._end_search(search, status)
+
+    def interrupt_search(self, search: str) -> None:
+        self._end_search(search, "KILLED")
 
     def trial_states(self, search: str) -> dict[int, str]:
         return {
@@ -103,6 +103,12 @@ class InMemoryTracker:
 
     def close(self) -> None:
         """Nothing waits here."""
+
+    def _end_search(self, search: str, status: SearchStatus) -> None:
+        for child in self._trials(search):
+            if child.status == "RUNNING":
+                child.status = "KILLED"
+        self.runs[projection.search_key(search)].status = status
 
     def _run(self, name: str, search: str | None, tags: dict[str, str], key: str) -> MemoryRun:
         if key not in self.runs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from pipeline.records import TrialRecord
 from pipeline.tracking import entities, projection
 from pipeline.tracking.artifacts import put_file, put_folder, put_text
 from pipeline.tracking.base import FinalistInfo, SearchInfo, SearchStatus, StoreRefusedError
-from pipeline.tracking.modelfolder import ModelFolders
+from pipeline.tracking.model_folder import ModelFolders, history_tag
 from pipeline.tracking.projection import KEY, PACKAGE, ROLE, SEARCH, STATE, STATUS, TRIAL
 from pipeline.tracking.store import is_server, open_store, store_errors
 
@@ -36,6 +37,8 @@ class _Run:
     id: str
     artifact_uri: str
     running: bool
+    described: bool
+    """It has its params and its data set."""
     state: str | None
     package: str | None
 
@@ -48,10 +51,10 @@ class _Search:
 
 
 class MLflowTracker:
-    """Implements `Tracker` on an MLflow database or server. Not thread-safe: one writer a search, as everywhere here.
+    """Implements `Tracker` on an MLflow database or server. One writer a search; its threads take turns.
 
     Args:
-        uri: absolute tracking URI, as `pipeline.tracking.store.resolve_uri` returns it.
+        uri: absolute tracking URI.
         artifacts: folder under which each experiment keeps its files; a server puts them where it wants to instead.
         clock: Unix seconds.
 
@@ -61,7 +64,8 @@ class MLflowTracker:
 
     def __init__(self, uri: str, artifacts: Path, clock: Callable[[], float] = time.time) -> None:
         self._uri, self._artifacts, self._clock = uri, artifacts.absolute(), clock
-        self._client: MlflowClient = open_store(uri, self._artifacts.parent)
+        self._lock = threading.RLock()
+        self._client: MlflowClient = open_store(uri)
         self._searches: dict[str, _Search] = {}
         self._runs: dict[str, _Run] = {}
         """By idempotency key: every run of the searches in `_searches`."""
@@ -70,7 +74,7 @@ class MLflowTracker:
         self._models = ModelFolders()
 
     def start_search(self, info: SearchInfo) -> str:
-        with store_errors(f"start search {info.id}"):
+        with self._lock, store_errors(f"start search {info.id}"):
             experiment = self._experiment(info.experiment)
             found = self._find([experiment], projection.search_key(info.id))
             run = found or self._create(experiment, info.id, projection.search_tags(info), self._clock(), info.id)
@@ -83,11 +87,11 @@ class MLflowTracker:
             return search.run.id
 
     def start_trial(self, search: str, number: int, family: str, params: Mapping[str, object]) -> str:
-        with store_errors(f"start trial {number} of {search}"):
+        with self._lock, store_errors(f"start trial {number} of {search}"):
             return self._start_trial(search, number, family, params, self._clock()).id
 
     def finish_trial(self, record: TrialRecord, package: Path | None) -> str:
-        with store_errors(f"finish trial {record.number} of {record.search}"):
+        with self._lock, store_errors(f"finish trial {record.number} of {record.search}"):
             run = self._start_trial(record.search, record.number, record.family, record.params, record.started)
             tags = self._put_model(run, package)
             if run.state != record.state:
@@ -104,12 +108,12 @@ class MLflowTracker:
             return run.id
 
     def finish_finalist(self, search: str, info: FinalistInfo, package: Path | None, files: Mapping[str, Path]) -> str:
-        with store_errors(f"store finalist {info.trial} of {search}"):
+        with self._lock, store_errors(f"store finalist {info.trial} of {search}"):
             parent = self._search(search)
             name = projection.finalist_name(info.trial, info.family)
             run = self._child(parent, name, projection.finalist_tags(search, info), self._clock())
+            self._describe(run, parent, info.params)
             if run.state is None:
-                self._client.log_inputs(run.id, parent.datasets)
                 for to, source in files.items():
                     put_file(self._client, run.id, run.artifact_uri, source, to)
                 tags = self._put_model(run, package)
@@ -117,7 +121,6 @@ class MLflowTracker:
                 self._client.log_batch(
                     run.id,
                     metrics=entities.metrics(points),
-                    params=entities.params(projection.texts(info.params)),
                     tags=entities.tags(tags | {STATE: "COMPLETE"}),
                 )
                 self._end(run, "FINISHED", self._clock())
@@ -132,21 +135,21 @@ class MLflowTracker:
         tags: Mapping[str, str],
         files: Mapping[str, Path],
     ) -> None:
-        with store_errors(f"finish search {search}"):
+        with self._lock, store_errors(f"finish search {search}"):
             run = self._search(search).run
             for to, source in files.items():
                 put_file(self._client, run.id, run.artifact_uri, source, to)
             now = self._clock()
             points = projection.finite(projection.points(metrics, now))
             self._client.log_batch(run.id, metrics=entities.metrics(points), tags=entities.tags(tags))
-            # What trained until a moment ago has no living owner any more; a resumed search sets it RUNNING again.
-            for key, child in self._runs.items():
-                if key.startswith(f"{search}/") and child.running:
-                    self._end(child, "KILLED", now)
-            self._end(run, status, now)
+            self._end_search(search, status, now)
+
+    def interrupt_search(self, search: str) -> None:
+        with self._lock, store_errors(f"interrupt search {search}"):
+            self._end_search(search, "KILLED", self._clock())
 
     def trial_states(self, search: str) -> dict[int, str]:
-        with store_errors(f"read the trials of {search}"):
+        with self._lock, store_errors(f"read the trials of {search}"):
             experiment = self._search(search).experiment
             trials = [run for run in self._children(experiment, search) if run.data.tags.get(ROLE) == "trial"]
         claims = Counter(int(run.data.tags[TRIAL]) for run in trials)
@@ -156,7 +159,7 @@ class MLflowTracker:
         return {int(run.data.tags[TRIAL]): _known(run).state or "RUNNING" for run in trials}
 
     def run_url(self, search: str) -> str:
-        with store_errors(f"look up search {search}"):
+        with self._lock, store_errors(f"look up search {search}"):
             found = self._search(search)
         path = f"#/experiments/{found.experiment}/runs/{found.run.id}"
         return f"{self._uri.rstrip('/')}/{path}" if is_server(self._uri) else f"/{path}"
@@ -166,17 +169,12 @@ class MLflowTracker:
 
     # Runs, by key.
 
-    def _start_trial(
-        self, search: str, number: int, family: str, params: Mapping[str, object], started: float
-    ) -> _Run:
+    def _start_trial(self, search: str, number: int, family: str, params: Mapping[str, object], started: float) -> _Run:
         parent = self._search(search)
         tags = projection.trial_tags(search, number, family)
-        created = tags[KEY] not in self._runs
         run = self._child(parent, projection.trial_name(number, family), tags, started)
-        if created:
-            self._client.log_batch(run.id, params=entities.params(projection.texts(params)))
-            self._client.log_inputs(run.id, parent.datasets)
-        elif run.state is None and not run.running:
+        self._describe(run, parent, params)
+        if run.state is None and not run.running:
             self._client.update_run(run.id, status="RUNNING")
             run.running = True
         return run
@@ -188,6 +186,12 @@ class MLflowTracker:
             run = found or self._create(parent.experiment, name, tags | {PARENT: parent.run.id}, started, key)
             self._runs[key] = _known(run)
         return self._runs[key]
+
+    def _describe(self, run: _Run, parent: _Search, params: Mapping[str, object]) -> None:
+        if not run.described:
+            self._client.log_batch(run.id, params=entities.params(projection.texts(params)))
+            self._client.log_inputs(run.id, parent.datasets)
+            run.described = True
 
     def _create(self, experiment: str, name: str, tags: dict[str, str], started: float, key: str) -> Run:
         self._doubtful.add(key)
@@ -212,7 +216,7 @@ class MLflowTracker:
             if run is None:
                 raise StoreRefusedError(f"MLflow has no run of search {search}; `automl sync` creates it")
             experiment = run.info.experiment_id
-            datasets = [DatasetInput(found.dataset, found.tags) for found in run.inputs.dataset_inputs]
+            datasets = list(run.inputs.dataset_inputs) if run.inputs is not None else []
             self._learn_children(experiment, search)
             self._searches[search] = _Search(experiment, _known(run), datasets)
         return self._searches[search]
@@ -234,6 +238,13 @@ class MLflowTracker:
             token = page.token
             if not token:
                 return
+
+    def _end_search(self, search: str, status: str, at: float) -> None:
+        """The parent run, and the children that trained until a moment ago: resuming sets them RUNNING again."""
+        for key, child in self._runs.items():
+            if key.startswith(f"{search}/") and child.running:
+                self._end(child, "KILLED", at)
+        self._end(self._search(search).run, status, at)
 
     def _end(self, run: _Run, status: str, at: float) -> None:
         self._client.set_terminated(run.id, status, projection.milliseconds(at))
@@ -282,13 +293,28 @@ class MLflowTracker:
             projection.MODEL_PATH,
             lambda target: folder.fill(target, package, run.id, self._clock()),
         )
-        return {PACKAGE: digest, **folder.history_tag(run.id, self._clock())}
+        return {PACKAGE: digest, **history_tag(run.id, self._clock())}
 
 
 def _known(run: Run) -> _Run:
     tags = run.data.tags
     state = tags.get(STATE)
-    ended = run.info.status != "RUNNING"
-    # A kill between the last two writes of a trial leaves the tag without the status: then it is not finished.
-    whole = state is not None and (STATUS.get(state) == run.info.status)
-    return _Run(run.info.run_id, run.info.artifact_uri, not ended, state if whole else None, tags.get(PACKAGE))
+    whole = any(state == ours and run.info.status == theirs for ours, theirs in STATUS.items())
+    return _Run(
+        id=run.info.run_id,
+        artifact_uri=run.info.artifact_uri,
+        running=run.info.status == "RUNNING",
+        described=run.inputs is not None and bool(run.inputs.dataset_inputs),
+        # A kill between the last two writes of a trial leaves the tag without the status: then it is not finished.
+        state=state if whole else None,
+        package=tags.get(PACKAGE),
+    )
+
+
+def migrate(uri: str) -> None:
+    """Create the tables of a fresh database, so that whoever connects next finds them there.
+
+    Raises:
+        StoreError: the store cannot be reached, or has the schema of another MLflow.
+    """
+    open_store(uri)

@@ -170,7 +170,7 @@ def points(metrics: Mapping[str, float], at: float) -> tuple[Point, ...]:
 
 
 def finite(values: Iterable[Point]) -> tuple[Point, ...]:
-    """Without NaN and infinities: MLflow stores an infinity as 1.8e308, and then it is the best or worst of every table."""
+    """Without NaN and infinities: MLflow stores an infinity as 1.8e308, and then it tops or ends every table."""
     return tuple(point for point in values if math.isfinite(point.value))
 
 

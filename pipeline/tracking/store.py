@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,33 +16,12 @@ from urllib.parse import urlparse
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import InputError, StoreError
+from pipeline.errors import StoreError
 from pipeline.files import exclusive_lock
 from pipeline.tracking.base import StoreRefusedError
 
 SQLITE: Final = "sqlite:///"
 RETRYABLE_4XX: Final = frozenset({408, 429})
-
-
-def resolve_uri(uri: str, root: Path) -> str:
-    """A tracking URI that means the same from every working directory.
-
-    Args:
-        root: what a relative SQLite path is relative to.
-
-    Raises:
-        InputError: a scheme that MLflow 3 has no safe store for.
-    """
-    if uri.startswith(SQLITE):
-        path = Path(uri.removeprefix(SQLITE))
-        return f"{SQLITE}{(root / path).absolute()}"
-    scheme = urlparse(uri).scheme
-    if scheme.split("+")[0] in {"http", "https", "postgresql", "mysql", "mssql"}:
-        return uri
-    raise InputError(
-        f"`tracking.uri` must name a database or an MLflow server, but got {shown_uri(uri)!r}",
-        "use sqlite:///mlruns/mlflow.db, postgresql://... or http://...",
-    )
 
 
 def shown_uri(uri: str) -> str:
@@ -53,35 +35,39 @@ def is_server(uri: str) -> bool:
     return urlparse(uri).scheme in {"http", "https"}
 
 
-def open_store(uri: str, state: Path) -> MlflowClient:
+def open_store(uri: str) -> MlflowClient:
     """A client of a store whose schema is there.
 
     The first connection to a fresh database creates its tables, and two at once break it, so it is made under a file
     lock. SQLite is switched to write-ahead logging, which lets the UI read while a search writes.
 
     Args:
-        uri: absolute, as `resolve_uri` returns it.
-        state: folder for the lock file, shared by all processes of this machine that use the store.
+        uri: absolute tracking URI.
 
     Raises:
         StoreError: the store cannot be reached, or has the schema of another MLflow.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with store_errors(f"open {shown_uri(uri)}"):
-        if is_server(uri):
-            return MlflowClient(tracking_uri=uri, registry_uri=uri)
-        with exclusive_lock(state / "mlflow.lock", "opening the MLflow database", wait=True):
-            if uri.startswith(SQLITE):
-                _write_ahead(Path(uri.removeprefix(SQLITE)))
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            # Stores are built at their first use; these two build both.
-            client.search_experiments(max_results=1)
-            client.search_registered_models(max_results=1)
-            return client
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if not is_server(uri):
+            with exclusive_lock(_lock_path(uri), "opening the MLflow database", wait=True):
+                if uri.startswith(SQLITE):
+                    _write_ahead(Path(uri.removeprefix(SQLITE)))
+                # Stores are built at their first use; these two build both.
+                client.search_experiments(max_results=1)
+                client.search_registered_models(max_results=1)
+        return client
+
+
+def _lock_path(uri: str) -> Path:
+    if uri.startswith(SQLITE):
+        return Path(f"{uri.removeprefix(SQLITE)}.lock")
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"automl-{os.getuid()}-{name}.lock"
 
 
 def _write_ahead(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(path, timeout=20)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 
@@ -97,7 +83,7 @@ def store_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        status = error.get_http_status_code()
+        status = error.get_http_status_code()  # type: ignore[no-untyped-call]
         kind = StoreRefusedError if 400 <= status < 500 and status not in RETRYABLE_4XX else StoreError
         raise kind(_one_line(f"MLflow could not {doing}: {error.message}")) from error
     except (OSError, sqlite3.Error) as error:

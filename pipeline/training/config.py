@@ -30,6 +30,8 @@ class OptimisationConfig(BaseModel):
     """SGD and RMSprop: momentum. Adam and AdamW: beta_1."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Adam and AdamW: beta_2. RMSprop: alpha. SGD: unused."""
+    eps: Annotated[float, Field(gt=0, le=1)] = 1e-8
+    """Adam, AdamW and RMSprop: added to the root of the second moment. SGD: unused."""
     schedule: ScheduleName = "constant"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of all steps in which the rate rises linearly from zero."""

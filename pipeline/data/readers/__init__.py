@@ -1,1 +1,1 @@
-"""One file a group of formats: each turns a `Request` into a `Dataset`. `pipeline.data.source` has the table of them."""
+"""One file a group of formats: each turns a `Request` into a `Dataset`. `pipeline.data.source` has their table."""

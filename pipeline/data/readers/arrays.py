@@ -36,6 +36,8 @@ def read_npz(request: Request) -> Dataset:
         DataError: not an npz file, pickled objects in it, no such arrays, or arrays of different lengths.
     """
     path = request.path
+    if not zipfile.is_zipfile(path):
+        raise DataError("the file is not an npz archive", "write it again with numpy.savez", file=path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             _check_npz_size(path)
@@ -88,11 +90,11 @@ def shaped(x: Array, request: Request) -> tuple[Kind, Features]:
     if x.dtype.kind not in "biuf":
         raise DataError(f"arrays must hold numbers, but got {x.dtype}", "convert it to float32", file=request.path)
     kind = request.kind or _kind_of(x)
-    if kind == "tabular" and x.ndim == 2:
+    if kind == "tabular" and x.ndim == 2 and min(x.shape) > 0:
         return kind, pd.DataFrame(x, columns=pd.Index([f"x{i}" for i in range(x.shape[1])]))
-    if kind == "image" and x.ndim in (3, 4):
+    if kind == "image" and x.ndim in (3, 4) and min(x.shape) > 0:
         return kind, channels_first(x)
-    if kind == "sequence" and x.ndim in (2, 3):
+    if kind == "sequence" and x.ndim in (2, 3) and min(x.shape) > 0:
         steps = x.astype(np.float32, copy=False)
         return kind, list(steps if x.ndim == 3 else steps[:, :, None])
     raise DataError(

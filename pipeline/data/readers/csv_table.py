@@ -16,12 +16,9 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.findings import Finding
 from pipeline.data.readers.request import Request, check_size, read_bytes
 from pipeline.data.readers.table import to_dataset
+from pipeline.data.values import MISSING
 from pipeline.errors import DataError
 
-MISSING: Final = [
-    "", "?", "NA", "N/A", "n/a", "#N/A", "#NA", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>",
-]  # fmt: skip
-"""Texts that mean a missing cell: those of pandas, and ``?`` as the UCI repository writes it."""
 _DECIMAL_COMMA: Final = re.compile(r"[-+]?\d+(?:,\d+)?(?:[eE][-+]?\d+)?")
 
 
@@ -45,13 +42,15 @@ def read_csv(request: Request) -> Dataset:
             parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.large_string()),
-                null_values=MISSING,
+                null_values=list(MISSING),
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=True,
             ),
         )
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise _ragged(content, delimiter, len(header), request) from error
+    if table.column_names != header:
+        raise DataError("the header line cannot be parsed", "check its quotes", file=path, line=1)
     frame: pd.DataFrame = table.to_pandas()
     frame.columns = pd.Index(_named(header))
     if delimiter != ",":
@@ -85,7 +84,7 @@ def _header(content: bytes, request: Request, findings: list[Finding]) -> tuple[
     """The delimiter and the column names. A ``.csv`` without a comma in its header may have another delimiter."""
     delimiter = "\t" if ".tsv" in request.path.name.lower() else ","
     header = _first_row(content, delimiter)
-    if len(header) == 1:
+    if len(header) <= 1:
         for other in (";", "|", "\t", ","):
             split = _first_row(content, other)
             if len(split) > 1:
@@ -94,6 +93,8 @@ def _header(content: bytes, request: Request, findings: list[Finding]) -> tuple[
                     Finding(severity="info", subject=request.path.name, message=f"the delimiter is {other!r}")
                 )
                 break
+    if not header:
+        raise DataError("the header line cannot be parsed", "check its quotes", file=request.path, line=1)
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise DataError(
@@ -108,10 +109,10 @@ def _header(content: bytes, request: Request, findings: list[Finding]) -> tuple[
 def _first_row(content: bytes, delimiter: str) -> list[str]:
     # A header with line breaks in quoted names spans lines; one MiB of header is enough for any real file.
     text = content[: 1 << 20].decode("utf-8", errors="ignore")
-    for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
-        if row:
-            return row
-    return []
+    try:
+        return next((row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row), [])
+    except csv.Error:
+        return []  # an unclosed quote: no header under this delimiter
 
 
 def _named(header: list[str]) -> list[str]:

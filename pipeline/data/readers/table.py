@@ -1,4 +1,4 @@
-"""From a table with named columns to a `Dataset`: the target is taken out, rows without one are dropped."""
+"""From a table with named columns to a `Dataset`: the target column is taken out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def to_dataset(frame: pd.DataFrame, request: Request, findings: list[Finding]) -
     """Split a table into features and target.
 
     Raises:
-        DataError: no rows, no target named, no such column, no value in it, or no feature beside it.
+        DataError: no rows, no target named, no such column, or no feature beside it.
     """
     path, target = request.path, request.target
     if frame.empty:
@@ -34,19 +34,6 @@ def to_dataset(frame: pd.DataFrame, request: Request, findings: list[Finding]) -
             f"did you mean {near[0]!r}?" if near else f"columns: {known}",
             file=path,
         )
-    present = frame[target].notna()
-    if not present.any():
-        raise DataError(f"the target column {target!r} has no values", "choose another target", file=path)
     if len(frame.columns) == 1:
         raise DataError(f"the file has only the target column {target!r}", "add feature columns", file=path)
-    n_missing = int((~present).sum())
-    if n_missing:
-        findings.append(
-            Finding(
-                severity="warning",
-                subject=target,
-                message=f"{n_missing} of {len(frame)} rows have no target and are left out",
-            )
-        )
-        frame = frame[present].reset_index(drop=True)
     return Dataset("tabular", frame.drop(columns=[target]), frame[target].to_numpy(), path.stem, tuple(findings))

@@ -1,0 +1,172 @@
+"""From raw rows to prepared tensors in memory: infer, split, fit on the training part, transform."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.data.config import ColumnType, DataConfig
+from pipeline.data.dataset import Dataset, Rows
+from pipeline.data.findings import Finding
+from pipeline.data.fingerprint import fingerprint
+from pipeline.data.infer import Target, infer_columns, infer_target
+from pipeline.data.leaks import find_leaks
+from pipeline.data.preprocess import ImagePreprocessor, Preprocessor, TabularPreprocessor, encode_target
+from pipeline.data.preprocess.image import fit_image
+from pipeline.data.preprocess.sequence import fit_sequence
+from pipeline.data.preprocess.tabular import bins_of, fit_tabular
+from pipeline.data.preprocess.target import check_numbers, encode_labels
+from pipeline.data.spec import DataSpec
+from pipeline.data.split import Split, make_split
+from pipeline.data.tensors import Development, Inputs, Part
+from pipeline.data.values import numbers
+from pipeline.errors import DataError
+
+PREPARATION_VERSION: Final = 1
+"""Raised when the same data and config would give other tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """All that a prepared data set consists of, not yet on disk. `test` has the raw rows that are to be sealed."""
+
+    development: Development
+    preprocessor: Preprocessor
+    test: Dataset
+    findings: tuple[Finding, ...]
+    split_hash: str
+    n_rows: int
+
+
+def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -> Assembled:
+    """Prepare labelled data; `separate_test` is the test where the config names a file for it.
+
+    Raises:
+        DataError: the data cannot be learned from, or the test cannot be predicted.
+    """
+    if separate_test is not None and separate_test.kind != data.kind:
+        raise DataError(
+            f"`data.test` holds {separate_test.kind} data, but `data.source` {data.kind} data", "change one"
+        )
+    name = config.target or "target"
+    target = infer_target(_target(data), name, data.kind, config.task)
+    split, split_findings = _split(config, data, target, with_test=separate_test is None)
+    train, validation = data.take(split.train), data.take(split.validation)
+    test = data.take(split.test) if separate_test is None else separate_test
+    preprocessor, fit_findings = _fit(config, train, split.train)
+    inputs = preprocessor.transform(train.features)
+    spec = _spec(preprocessor, inputs, target, train, len(validation))
+    _check_test(spec, preprocessor, test)
+    encoded = encode_target(spec, _target(train))
+    leaks = find_leaks(train, preprocessor, encoded.numpy(), name)
+    development = Development(
+        spec=spec,
+        train=Part(inputs, encoded),
+        validation=Part(preprocessor.transform(validation.features), encode_target(spec, _target(validation))),
+        fingerprint=_fingerprint(config, data, separate_test),
+    )
+    return Assembled(
+        development=development,
+        preprocessor=preprocessor,
+        test=test,
+        findings=(*data.findings, *target.findings, *split_findings, *fit_findings, *leaks),
+        split_hash=split.digest,
+        n_rows=len(data) + (0 if separate_test is None else len(separate_test)),
+    )
+
+
+def _target(data: Dataset) -> npt.NDArray[Any]:
+    assert data.target is not None, "only labelled data is prepared"
+    return data.target
+
+
+def _split(config: DataConfig, data: Dataset, target: Target, *, with_test: bool) -> tuple[Split, tuple[Finding, ...]]:
+    key: pd.Series | None = None
+    column = config.split.column
+    if column is not None:
+        if not isinstance(data.features, pd.DataFrame):
+            raise DataError(
+                f"a split by {config.split.by} needs a table, but the data is {data.kind} data",
+                "set data.split.by to stratified or random",
+            )
+        if column not in data.features.columns:
+            raise DataError(f"`data.split.column` names {column!r}, which the data does not have", "check its name")
+        key = data.features[column]
+    classes = encode_labels(target.labels, _target(data)) if target.labels else None
+    return make_split(config.split, len(data), classes=classes, key=key, with_test=with_test)
+
+
+def _fit(config: DataConfig, train: Dataset, rows: Rows) -> tuple[Preprocessor, tuple[Finding, ...]]:
+    """The preprocessor of the training rows; `rows` are their numbers in the source."""
+    features = train.features
+    if isinstance(features, pd.DataFrame):
+        # What divides the rows tells the parts apart: it is a feature only where the user says so.
+        divides: dict[str, ColumnType] = {} if config.split.column is None else {config.split.column: "drop"}
+        types, findings = infer_columns(features, rows, {**divides, **config.types})
+        return fit_tabular(features, types), findings
+    if config.types:
+        raise DataError(f"`data.types` is about the columns of a table, but the data is {train.kind} data", "remove it")
+    if isinstance(features, np.ndarray):
+        return fit_image(features), ()
+    return fit_sequence(features), ()
+
+
+def _spec(preprocessor: Preprocessor, inputs: Inputs, target: Target, train: Dataset, n_validation: int) -> DataSpec:
+    shape: dict[str, object]
+    if isinstance(preprocessor, TabularPreprocessor):
+        shape = {
+            "n_numeric": preprocessor.n_numeric,
+            "cardinalities": preprocessor.cardinalities,
+            "bins": bins_of(inputs.x.numpy()),
+        }
+    elif isinstance(preprocessor, ImagePreprocessor):
+        shape = {"channels": preprocessor.channels, "height": preprocessor.height, "width": preprocessor.width}
+    else:
+        shape = {"n_steps": preprocessor.n_steps, "n_features": preprocessor.n_features}
+    mean, scale = (0.0, 1.0) if target.task != "regression" else _standardisation(_target(train))
+    return DataSpec.model_validate(
+        {
+            "kind": preprocessor.kind,
+            "task": target.task,
+            "labels": target.labels,
+            "target_mean": mean,
+            "target_scale": scale,
+            "n_train": len(train),
+            "n_validation": n_validation,
+            **shape,
+        }
+    )
+
+
+def _standardisation(raw: npt.NDArray[Any]) -> tuple[float, float]:
+    values = numbers(raw)
+    check_numbers(values, raw)
+    mean, scale = float(values.mean()), float(values.std())
+    if scale == 0:
+        raise DataError("the target is the same in all training rows", "choose another target or add rows")
+    return mean, scale
+
+
+def _check_test(spec: DataSpec, preprocessor: Preprocessor, test: Dataset) -> None:
+    """Find out now, not after the search, that the test rows cannot be predicted or scored. Nothing of them is kept."""
+    try:
+        preprocessor.transform(test.features)
+        encode_target(spec, _target(test))
+    except DataError as error:
+        raise DataError(f"the test part: {error.what}", error.remedy) from error
+
+
+def _fingerprint(config: DataConfig, data: Dataset, separate_test: Dataset | None) -> str:
+    """Over the content and every choice; where the files lie is not part of it."""
+    parts = {
+        "content": [fingerprint(part) for part in (data, separate_test) if part is not None],
+        "choices": config.model_dump(mode="json", exclude={"source", "test"}),
+        "version": PREPARATION_VERSION,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,187 @@
+"""Tables to tensors: numbers through their quantiles to a normal distribution, categories to codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from scipy.special import ndtri
+from sklearn.preprocessing import QuantileTransformer
+
+from pipeline.data.config import ColumnType
+from pipeline.data.dataset import Features
+from pipeline.data.tensors import Inputs
+from pipeline.data.values import number_texts, numbers, texts
+from pipeline.errors import DataError
+
+MAX_QUANTILES: Final = 1000
+MAX_LEVELS: Final = 1000
+MIN_LEVEL_COUNT: Final = 2
+"""Levels with fewer training rows share the code for rare ones."""
+MAX_BINS: Final = 48
+_TAIL: Final = 1e-7
+"""scikit-learn's bound: the transform ends at the normal quantiles of 1e-7 and 1 - 1e-7, about +-5.2."""
+
+
+class NumericColumn(BaseModel):
+    """One numeric column as its training part was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    median: FiniteFloat
+    """Stands for missing values."""
+    quantiles: Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=MAX_QUANTILES)]
+    """Evenly spaced from the smallest to the largest training value, ascending."""
+    indicator: bool
+    """Whether training had missing values, so that a 0/1 column tells where they are."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> NumericColumn:
+        if any(low > high for low, high in zip(self.quantiles, self.quantiles[1:], strict=False)):
+            raise ValueError(f"the quantiles of {self.name!r} must ascend")
+        return self
+
+
+class CategoricalColumn(BaseModel):
+    """One categorical column: code 0 is missing, 1 the most frequent level, and so on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    levels: Annotated[tuple[str, ...], Field(max_length=MAX_LEVELS)]
+    numeric: bool
+    """All levels are numbers, so that ``1``, ``1.0`` and ``01`` are one."""
+    rare: bool
+    """Whether training had levels that are not listed. If so the last code is theirs and that of unseen levels;
+    otherwise unseen levels count as missing."""
+
+    @property
+    def cardinality(self) -> int:
+        return 1 + len(self.levels) + self.rare
+
+
+class TabularPreprocessor(BaseModel):
+    """Fitted on training rows. Columns are found by name: their order does not matter, others are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["tabular"] = "tabular"
+    numeric: tuple[NumericColumn, ...]
+    categorical: tuple[CategoricalColumn, ...]
+
+    @property
+    def n_numeric(self) -> int:
+        """Width of ``Inputs.x``: a column each, then an indicator for each that has one."""
+        return len(self.numeric) + sum(column.indicator for column in self.numeric)
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        return tuple(column.cardinality for column in self.categorical)
+
+    @property
+    def schema_of_features(self) -> dict[str, str]:
+        """Feature name to type, for the columns that are used."""
+        return {c.name: "numeric" for c in self.numeric} | {c.name: "categorical" for c in self.categorical}
+
+    def transform(self, features: Features) -> Inputs:
+        """Shape: x ``(N, n_numeric)``, categories ``(N, n_categorical)``.
+
+        Raises:
+            DataError: no table, or a column is missing.
+        """
+        if not isinstance(features, pd.DataFrame):
+            raise DataError(f"the model needs a table, but got {type(features).__name__}", "pass a DataFrame")
+        names = self.schema_of_features
+        missing = [name for name in names if name not in features.columns]
+        if missing:
+            raise DataError(
+                f"the table lacks the column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing[:10]))}",
+                "add what the model was trained on",
+            )
+        x = np.empty((len(features), self.n_numeric), dtype=np.float32)
+        indicator = len(self.numeric)
+        for position, column in enumerate(self.numeric):
+            values = numbers(features[column.name])
+            absent = np.isnan(values)
+            values[absent] = column.median
+            x[:, position] = _to_normal(values, np.array(column.quantiles))
+            if column.indicator:
+                x[:, indicator] = absent
+                indicator += 1
+        if not self.categorical:
+            return Inputs(torch.from_numpy(x))
+        codes = np.stack([_codes(features[column.name], column) for column in self.categorical], axis=1)
+        return Inputs(torch.from_numpy(x), torch.from_numpy(codes))
+
+
+def fit_tabular(frame: pd.DataFrame, types: Mapping[str, ColumnType]) -> TabularPreprocessor:
+    """Fit on the training rows; `types` has every column's type."""
+    return TabularPreprocessor(
+        numeric=tuple(_fit_numeric(name, frame[name]) for name, kind in types.items() if kind == "numeric"),
+        categorical=tuple(_fit_categorical(name, frame[name]) for name, kind in types.items() if kind == "categorical"),
+    )
+
+
+def bins_of(x: npt.NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:
+    """Edges of at most `MAX_BINS` quantile bins per column of transformed training values, ascending, ties merged."""
+    edges = np.quantile(x, np.linspace(0, 1, MAX_BINS + 1), axis=0, method="nearest")
+    return tuple(tuple(np.unique(column).tolist()) for column in edges.T)
+
+
+def _fit_numeric(name: str, column: pd.Series) -> NumericColumn:
+    values = numbers(column)
+    present = values[np.isfinite(values)]
+    if len(present) == 0:
+        raise DataError(f"the column {name!r} has no numbers", f"set data.types.{name} to categorical or drop")
+    transformer = QuantileTransformer(n_quantiles=min(MAX_QUANTILES, len(present)), subsample=None)
+    transformer.fit(present[:, None])
+    return NumericColumn(
+        name=name,
+        median=float(np.median(present)),
+        quantiles=tuple(transformer.quantiles_[:, 0].tolist()),
+        indicator=len(present) < len(values),
+    )
+
+
+def _to_normal(values: npt.NDArray[np.float64], quantiles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """scikit-learn's `QuantileTransformer` with a normal output: the mean of interpolating from both sides, so that a
+    value that fills several quantiles gets the middle of their ranks. Its bounds are absolute (1e-7) and break columns
+    on a scale of 1e-12; here they are exact."""
+    ranks = np.linspace(0, 1, len(quantiles))
+    upward = np.interp(values, quantiles, ranks)
+    downward = np.interp(-values, -quantiles[::-1], -ranks[::-1])
+    rank = 0.5 * (upward - downward)
+    rank[values >= quantiles[-1]] = 1.0
+    rank[values <= quantiles[0]] = 0.0
+    return np.asarray(ndtri(np.clip(rank, _TAIL, 1 - _TAIL)))
+
+
+def _fit_categorical(name: str, column: pd.Series) -> CategoricalColumn:
+    text = texts(column)
+    distinct = text.dropna().unique()
+    as_numbers = numbers(np.asarray(distinct, dtype=object))
+    numeric = len(distinct) > 0 and not np.isnan(as_numbers).any()
+    counts = _level_texts(column, numeric).value_counts()
+    # Ties in frequency go by name: the order must not depend on the order of rows.
+    ordered = sorted(((-count, str(level)) for level, count in counts.items() if count >= MIN_LEVEL_COUNT))
+    levels = tuple(level for _, level in ordered[:MAX_LEVELS])
+    return CategoricalColumn(name=name, levels=levels, numeric=numeric, rare=len(counts) > len(levels))
+
+
+def _level_texts(column: pd.Series, numeric: bool) -> pd.Series:
+    return number_texts(numbers(column)) if numeric else texts(column)
+
+
+def _codes(column: pd.Series, fitted: CategoricalColumn) -> npt.NDArray[np.int64]:
+    text = _level_texts(column, fitted.numeric)
+    known: npt.NDArray[Any] = pd.Index(fitted.levels, dtype="str").get_indexer(pd.Index(text)) + 1
+    if fitted.rare:
+        unlisted = (known == 0) & text.notna().to_numpy()
+        known[unlisted] = fitted.cardinality - 1
+    return known.astype(np.int64)

@@ -1,0 +1,167 @@
+"""One division of row numbers into training, validation and test part."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+from pipeline.data.config import SplitConfig
+from pipeline.data.dataset import Rows
+from pipeline.data.findings import Finding
+from pipeline.data.values import numbers, texts
+from pipeline.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Row numbers of the source, ascending and disjoint. `test` is empty where the test is a file of its own."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the row numbers: equal digests, equal splits."""
+        parts = (self.train, self.validation, self.test)
+        return hashlib.sha256(
+            b"".join(len(p).to_bytes(8, "little") + p.astype("<i8").tobytes() for p in parts)
+        ).hexdigest()
+
+
+def make_split(
+    config: SplitConfig,
+    n_rows: int,
+    *,
+    classes: npt.NDArray[np.int64] | None,
+    key: pd.Series | None,
+    with_test: bool,
+) -> tuple[Split, tuple[Finding, ...]]:
+    """Divide rows by the config. The same config, seed and data give the same split.
+
+    Args:
+        classes: class codes of the rows, None for regression.
+        key: the values of ``split.column`` where the split is by group or time.
+        with_test: False where the test is a file of its own: all rows are development rows then.
+
+    Raises:
+        DataError: too few groups, a key with missing values, or stamps that cannot be read.
+    """
+    by = config.by if config.by != "auto" else "random" if classes is None else "stratified"
+    if by == "stratified" and classes is None:
+        raise DataError("a stratified split needs classes, but the task is regression", "set data.split.by to random")
+    n_test = max(1, round(config.test * n_rows)) if with_test else 0
+    n_validation = max(1, round(config.validation * n_rows))
+    everything: Rows = np.arange(n_rows)
+    findings: list[Finding] = []
+    if by == "time":
+        assert key is not None
+        return _by_time(_stamps(key), n_validation, n_test), ()
+    if by == "group":
+        assert key is not None
+        groups = _groups(key, with_test)
+        rest, test = _hold_out_groups(everything, groups, n_test, config.seed)
+        train, validation = _hold_out_groups(rest, groups, n_validation, config.seed)
+        return Split(train, validation, test), ()
+    strata = classes if by == "stratified" else None
+    rest, test = _hold_out(everything, strata, n_test, config.seed, findings)
+    train, validation = _hold_out(rest, strata, n_validation, config.seed, findings)
+    return Split(train, validation, test), tuple({finding.message: finding for finding in findings}.values())
+
+
+def _hold_out(
+    rows: Rows, classes: npt.NDArray[np.int64] | None, n_held: int, seed: int, findings: list[Finding]
+) -> tuple[Rows, Rows]:
+    """Take `n_held` rows out, with the classes' shares kept. A row that is alone in its class stays in training."""
+    if n_held == 0:
+        return rows, rows[:0]
+    if classes is None:
+        rest, held = train_test_split(rows, test_size=n_held, random_state=seed)
+        return np.sort(rest), np.sort(held)
+    count_of_row = np.bincount(classes[rows])[classes[rows]]
+    alone, several = rows[count_of_row < 2], rows[count_of_row >= 2]
+    n_classes = len(np.unique(classes[several]))
+    if n_held < n_classes or len(several) - n_held < n_classes:
+        findings.append(
+            Finding(
+                severity="warning",
+                subject="split",
+                message=f"{n_held} held-out rows cannot hold {n_classes} classes in proportion: drawn at random",
+                remedy="add rows, or group rare classes",
+            )
+        )
+        return _hold_out(rows, None, n_held, seed, findings)
+    if len(alone):
+        findings.append(
+            Finding(
+                severity="warning",
+                subject="split",
+                message="classes with a single row are in the training part only, so that nothing measures them",
+                remedy="add rows, or group rare classes",
+            )
+        )
+    rest, held = train_test_split(several, test_size=n_held, random_state=seed, stratify=classes[several])
+    return np.sort(np.concatenate([rest, alone])), np.sort(held)
+
+
+def _groups(key: pd.Series, with_test: bool) -> npt.NDArray[np.int64]:
+    text = texts(key)
+    if text.isna().any():
+        raise DataError(
+            f"the group column {key.name!r} must have a value in every row, but {int(text.isna().sum())} have none",
+            "fill them in or remove the rows",
+        )
+    codes, names = pd.factorize(text)
+    needed = 3 if with_test else 2
+    if len(names) < needed:
+        raise DataError(
+            f"a split by {key.name!r} needs >= {needed} groups, but there are {len(names)}", "choose another"
+        )
+    return codes.astype(np.int64)
+
+
+def _hold_out_groups(rows: Rows, groups: npt.NDArray[np.int64], n_held: int, seed: int) -> tuple[Rows, Rows]:
+    """Take whole groups out: of all groups, the share that `n_held` is of the rows."""
+    if n_held == 0:
+        return rows, rows[:0]
+    n_groups = len(np.unique(groups[rows]))
+    held_groups = min(max(1, round(n_groups * n_held / len(rows))), n_groups - 1)
+    splitter = GroupShuffleSplit(n_splits=1, test_size=held_groups, random_state=seed)
+    rest, held = next(splitter.split(rows, groups=groups[rows]))
+    return rows[np.sort(rest)], rows[np.sort(held)]
+
+
+def _stamps(key: pd.Series) -> npt.NDArray[Any]:
+    """Numbers where all are numbers, else ISO 8601 dates and times as nanoseconds."""
+    values = numbers(key)
+    if not np.isnan(values).any():
+        return values
+    stamps = pd.to_datetime(texts(key), format="ISO8601", errors="coerce", utc=True)
+    bad = np.flatnonzero(stamps.isna().to_numpy())
+    if len(bad):
+        raise DataError(
+            f"the time column {key.name!r} must have a number or an ISO 8601 date in every row, but row {bad[0] + 1} "
+            f"has {key.iloc[bad[0]]!r} ({len(bad)} such rows)",
+            "fix or remove the rows",
+        )
+    return stamps.astype("datetime64[ns, UTC]").astype("int64").to_numpy()
+
+
+def _by_time(stamps: npt.NDArray[Any], n_validation: int, n_test: int) -> Split:
+    """The last `n_test` rows are the test, the `n_validation` before them validation; equal stamps stay together."""
+    ordered = np.sort(stamps)
+    n = len(ordered)
+    test_from = ordered[n - n_test] if n_test else None
+    validation_from = ordered[n - n_test - n_validation]
+    is_test = stamps >= test_from if test_from is not None else np.zeros(n, dtype=bool)
+    is_train = stamps < validation_from
+    split = Split(*(np.flatnonzero(mask) for mask in (is_train, ~is_train & ~is_test, is_test)))
+    if min(len(split.train), len(split.validation)) == 0:
+        raise DataError("too many rows have the same time to split by it", "use a finer time, or split by group")
+    return split

@@ -1,0 +1,162 @@
+"""MLPs as one batched computation: `pipeline.models.mlp` with a member axis in front.
+
+Axes: K members, B rows, D values a row, W units, F numeric columns, N bins, J categorical columns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Inputs
+from pipeline.models.layers import Activation
+from pipeline.models.mlp import MLPConfig, SequenceEncoder, TabularEncoder, make_encoder
+from pipeline.models.stack import Stack, dropout_masks
+
+BATCH_NORM_MOMENTUM, NORM_EPS = 0.1, 1e-5
+"""Of torch's BatchNorm1d and LayerNorm, which the ordinary module uses."""
+
+_ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
+    "relu": torch.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+def shape_class(config: MLPConfig, spec: DataSpec) -> Hashable:
+    """Depth and the kind of every operation. Widths share a class up to the next power of two, so that padding at most
+    doubles a layer; dropout may differ freely."""
+    same = config.model_dump(exclude={"width", "dropout"})
+    return (*same.values(), math.ceil(math.log2(config.width)))
+
+
+class StackedMLP:
+    """The forward pass of a cohort of MLPs of one shape class."""
+
+    def __init__(self, configs: Sequence[MLPConfig], spec: DataSpec, device: torch.device) -> None:
+        self._config = configs[0]
+        self._rates = [config.dropout for config in configs]
+        self._widths = [config.width for config in configs]
+        self._width = max(self._widths)
+        self._activation = _ACTIVATIONS[self._config.activation]
+        # Built for its constants and its parameter-free part; its own parameters are not used.
+        self._encoder = make_encoder(self._config, spec).to(device)
+        self._width_K = torch.tensor(self._widths, device=device)[:, None, None]
+        self._valid_KW = (torch.arange(self._width, device=device) < self._width_K[:, 0])[:, None]
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        inputs: Inputs,
+        generators: Sequence[torch.Generator] | None,
+    ) -> Tensor:
+        x_KBD = self._encode(parameters, inputs)
+        for i in range(self._config.n_layers):
+            y_KBW = _linear(x_KBD, parameters, f"blocks.{i}.linear")
+            y_KBW = self._activation(self._norm(y_KBW, parameters, buffers, f"blocks.{i}.norm", generators is not None))
+            if generators is not None:
+                shape = (y_KBW.shape[0], y_KBW.shape[1], y_KBW.shape[2])
+                mask_KBW = dropout_masks(self._rates, self._widths, shape, y_KBW.detach(), generators)
+                y_KBW = y_KBW if mask_KBW is None else y_KBW * mask_KBW
+            x_KBD = x_KBD + y_KBW if self._config.residual and i > 0 else y_KBW
+        return _linear(x_KBD, parameters, "head")
+
+    def _encode(self, parameters: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
+        K = len(self._widths)
+        encoder = self._encoder
+        if isinstance(encoder, TabularEncoder):
+            return self._encode_table(encoder, parameters, inputs, K)
+        own = inputs.x.dim() > (4 if not isinstance(encoder, SequenceEncoder) else 3)
+        if not own:
+            return encoder(inputs).expand(K, -1, -1)
+        B = inputs.x.shape[1]
+        flat = Inputs(inputs.x.flatten(0, 1), None, None if inputs.lengths is None else inputs.lengths.flatten())
+        encoded: Tensor = encoder(flat)
+        return encoded.view(K, B, -1)
+
+    def _encode_table(
+        self, encoder: TabularEncoder, parameters: Mapping[str, Tensor], inputs: Inputs, K: int
+    ) -> Tensor:
+        own = inputs.x.dim() == 3
+        B = inputs.x.shape[-2]
+        parts = []
+        if hasattr(encoder, "numeric"):
+            bins = encoder.numeric.bins(inputs.x.flatten(0, 1) if own else inputs.x)  # (K·B, F, N) or (B, F, N)
+            bins = bins.view(K, B, *bins.shape[1:]) if own else bins.expand(K, *bins.shape)
+            if "encoder.numeric.weight_FND" in parameters:
+                weight_KFND = parameters["encoder.numeric.weight_FND"]
+                bias_KFD = parameters["encoder.numeric.bias_FD"]
+                bins = torch.relu(torch.einsum("kbfn,kfnd->kbfd", bins, weight_KFND) + bias_KFD[:, None])
+            parts.append(bins.flatten(2))
+        if hasattr(encoder, "categorical"):
+            assert inputs.categories is not None, "data with categorical columns comes with categories"
+            table_KLD = parameters["encoder.categorical.table.weight"]
+            codes = inputs.categories + encoder.categorical.offsets_J
+            codes_KB = codes.reshape(K, -1) if own else codes.reshape(1, -1).expand(K, -1)
+            index = codes_KB[:, :, None].expand(-1, -1, table_KLD.shape[2])
+            parts.append(table_KLD.gather(1, index).view(K, B, -1))
+        return torch.cat(parts, dim=2)
+
+    def _norm(
+        self, x_KBW: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], name: str, training: bool
+    ) -> Tensor:
+        if self._config.norm == "none":
+            return x_KBW
+        gain_KW, bias_KW = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
+        if self._config.norm == "batch":
+            return _batch_norm(x_KBW, gain_KW, bias_KW, buffers, name, training)
+        return self._layer_norm(x_KBW, gain_KW, bias_KW)
+
+    def _layer_norm(self, x_KBW: Tensor, gain_KW: Tensor, bias_KW: Tensor) -> Tensor:
+        """Over each member's true width. Padded units hold 0 before and, their gain and bias being 0, after; they are
+        masked all the same, because the mean would hand them a gradient."""
+        mean_KB1 = (x_KBW * self._valid_KW).sum(2, keepdim=True) / self._width_K
+        centred_KBW = (x_KBW - mean_KB1) * self._valid_KW
+        variance_KB1 = centred_KBW.square().sum(2, keepdim=True) / self._width_K
+        return centred_KBW * (variance_KB1 + NORM_EPS).rsqrt() * gain_KW[:, None] + bias_KW[:, None]
+
+
+def _linear(x_KBD: Tensor, parameters: Mapping[str, Tensor], name: str) -> Tensor:
+    weight_KDW = parameters[f"{name}.weight"].transpose(1, 2)
+    bias_KW = parameters.get(f"{name}.bias")
+    return torch.bmm(x_KBD, weight_KDW) if bias_KW is None else torch.baddbmm(bias_KW[:, None], x_KBD, weight_KDW)
+
+
+def _batch_norm(
+    x_KBW: Tensor, gain_KW: Tensor, bias_KW: Tensor, buffers: Mapping[str, Tensor], name: str, training: bool
+) -> Tensor:
+    """torch's kernel over the K·W units of all members at once."""
+    K, B, W = x_KBW.shape
+    mean_KW, variance_KW = buffers[f"{name}.running_mean"], buffers[f"{name}.running_var"]
+    units = x_KBW.transpose(0, 1).reshape(B, K * W)
+    normed = F.batch_norm(
+        units, mean_KW.view(-1), variance_KW.view(-1), gain_KW.reshape(-1), bias_KW.reshape(-1), training,
+        BATCH_NORM_MOMENTUM, NORM_EPS,
+    )  # fmt: skip
+    if training:
+        buffers[f"{name}.num_batches_tracked"].add_(1)
+    return normed.view(B, K, W).transpose(0, 1)
+
+
+STACK: Final = Stack(
+    shape_class=shape_class,
+    class_parameters=(
+        "mlp.n_layers",
+        "mlp.width",
+        "mlp.activation",
+        "mlp.norm",
+        "mlp.residual",
+        "mlp.n_bins",
+        "mlp.d_numeric_embedding",
+        "mlp.d_embedding",
+    ),
+    forward=StackedMLP,
+)

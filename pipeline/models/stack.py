@@ -1,0 +1,78 @@
+"""The contract of a family that stacks: K models of one shape class as one batched computation.
+
+Axes: K members, B rows, C outputs. Parameters are named as in the family's ordinary module, with a leading member axis and
+every other axis zero-padded at its end to the cohort's largest. Padding costs nothing but arithmetic: all activations map
+0 to 0, so padded units give 0, receive a gradient of 0, and stay at 0 under weight decay and every optimiser here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Inputs
+from pipeline.models.config import ModelConfig
+
+C = TypeVar("C", bound=ModelConfig)
+
+
+class StackedForward(Protocol):
+    """The forward pass of a cohort."""
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        inputs: Inputs,
+        generators: Sequence[torch.Generator] | None,
+    ) -> Tensor:
+        """Outputs ``(K, B, C)``.
+
+        Args:
+            parameters, buffers: by name, ``(K, …)``; buffers are updated in place while training.
+            inputs: with a member axis in front, ``(K, B, …)``, or without one where all members see the same rows.
+            generators: one a member while training (dropout draws from them exactly as the member alone would draw from
+                torch's global generator); None to evaluate.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stack(Generic[C]):
+    """How a family stacks.
+
+    Args:
+        shape_class: members with equal classes may share a cohort; everything else in the config may differ.
+        class_parameters: names in the search space that decide the class.
+        forward: the cohort's forward pass for configs of one class.
+    """
+
+    shape_class: Callable[[C, DataSpec], Hashable]
+    class_parameters: tuple[str, ...]
+    forward: Callable[[Sequence[C], DataSpec, torch.device], StackedForward]
+
+
+def dropout_masks(
+    rates: Sequence[float], widths: Sequence[int], shape_KBW: tuple[int, int, int], like: Tensor,
+    generators: Sequence[torch.Generator],
+) -> Tensor | None:  # fmt: skip
+    """Scaled Bernoulli masks ``(K, B, W)``, each member's drawn from its own generator as ``nn.Dropout`` alone draws it;
+    None where no member drops anything."""
+    if not any(rates):
+        return None
+    K, B, W = shape_KBW
+    mask_KBW = like.new_zeros(shape_KBW)
+    for k, (rate, width, generator) in enumerate(zip(rates, widths, generators, strict=True)):
+        if rate == 0:
+            mask_KBW[k] = 1
+        elif width == W:
+            mask_KBW[k].bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+        else:
+            own_BW = like.new_empty(B, width).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+            mask_KBW[k, :, :width] = own_BW
+    return mask_KBW

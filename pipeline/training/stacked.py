@@ -1,0 +1,300 @@
+"""The stacked learner: K trials of one shape class trained as one batched computation, each exactly as it would be alone.
+
+All parameters lie in one ``(K, P)`` buffer; the stacked forward pass sees views of it, and the optimiser its rows. What
+differs between members (rates, decay, dropout, smoothing, schedule, seed, data order, clipping) is a value a row; what
+would change the operations is the shape class. Axes: K members, B rows of a batch, C outputs, P parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Inputs, Part
+from pipeline.models import FAMILIES
+from pipeline.training.config import TrainSettings, TrialConfig
+from pipeline.training.learner import EVALUATION_VALUES, autocast, n_batches
+from pipeline.training.losses import FOCAL_GAMMA
+from pipeline.training.rows import STEPPED, RowOptimizer
+from pipeline.training.schedule import rate_factor
+
+CLIP_EPS = 1e-6
+"""As in torch.nn.utils.clip_grad_norm_."""
+
+
+def shape_class(config: TrialConfig, spec: DataSpec) -> Hashable | None:
+    """Trials with equal classes may share a cohort; None for a family that does not stack."""
+    stack = FAMILIES[config.family].stack
+    if stack is None:
+        return None
+    return (
+        config.family,
+        config.optimisation.batch_size,
+        config.optimisation.loss,
+        stack.shape_class(config.model, spec),
+    )
+
+
+class StackedLearner:
+    """A cohort of K members. Implements `pipeline.training.learner.Learner`."""
+
+    def __init__(
+        self, configs: Sequence[TrialConfig], train: Part, spec: DataSpec, settings: TrainSettings, device: torch.device
+    ) -> None:
+        self._configs = list(configs)
+        self._train, self._spec, self._settings, self._device = train, spec, settings, device
+        self._generators: list[torch.Generator] = []
+        states: list[dict[str, Tensor]] = []
+        self._trainable: list[str] = []
+        for config in configs:
+            # Each member is built as it would be alone; what torch's generator is then left at draws its dropout.
+            torch.manual_seed(config.seed)
+            module = FAMILIES[config.family].build(config.model, spec)
+            self._trainable = [name for name, p in module.named_parameters() if p.requires_grad]
+            states.append({name: value.detach() for name, value in module.state_dict().items()})
+            generator = torch.Generator()
+            generator.set_state(torch.get_rng_state())
+            self._generators.append(generator)
+        self._shapes = [{name: value.shape for name, value in state.items()} for state in states]
+        self._orders = [torch.Generator().manual_seed(config.seed) for config in configs]
+        self._steps = [0] * len(states)
+        self._n_steps = settings.max_epochs * n_batches(len(train), configs[0].optimisation.batch_size)
+        self._autocast = autocast(device, settings, spec)
+        self._lay_out()
+        for k, state in enumerate(states):
+            self._put_state(k, state)
+        self._optimizer = RowOptimizer([c.optimisation for c in configs], self._flat, self._gradient)
+
+    # Memory: one row a member.
+
+    def _lay_out(self) -> None:
+        """Buffers for the present members: every parameter as large as the largest member's."""
+        K = len(self._configs)
+        largest = {
+            name: tuple(max(sizes) for sizes in zip(*(shapes[name] for shapes in self._shapes), strict=True))
+            for name in self._shapes[0]
+        }
+        sizes = {name: int(torch.Size(largest[name]).numel()) for name in self._trainable}
+        dtype = torch.get_default_dtype()
+        self._flat = torch.zeros(K, sum(sizes.values()), device=self._device, dtype=dtype)
+        self._gradient = torch.zeros_like(self._flat)
+        self._parameters: dict[str, Tensor] = {}
+        self._gradients: list[Tensor] = []
+        start = 0
+        for name in self._trainable:
+            shape = (K, *largest[name])
+            self._parameters[name] = self._flat[:, start : start + sizes[name]].view(shape).requires_grad_()
+            self._gradients.append(self._gradient[:, start : start + sizes[name]].view(shape))
+            start += sizes[name]
+        self._buffers = {
+            name: torch.zeros(
+                (K, *largest[name]), device=self._device, dtype=torch.int64 if not largest[name] else dtype
+            )
+            for name in self._shapes[0]
+            if name not in self._parameters
+        }
+        self._set_up_members()
+
+    def _set_up_members(self) -> None:
+        """What is a value a member, as lists and tensors."""
+        stack = FAMILIES[self._configs[0].family].stack
+        assert stack is not None, "only families that stack come here"
+        self._forward = stack.forward([c.model for c in self._configs], self._spec, self._device)
+        chosen = [c.optimisation for c in self._configs]
+        self._l1 = self._column([c.l1 for c in chosen]) if any(c.l1 for c in chosen) else None
+        clips = [c.clip_norm for c in chosen]
+        self._clip = self._column([float("inf") if c is None else c for c in clips]) if any(clips) else None
+        self._smoothing = self._column([c.label_smoothing for c in chosen])
+        self._constant = [c.schedule == "constant" and c.warmup == 0 for c in chosen]
+
+    def _column(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=self._device, dtype=torch.get_default_dtype())[:, None]
+
+    @property
+    def size(self) -> int:
+        return len(self._configs)
+
+    # Training.
+
+    def train_epoch(self) -> Tensor:
+        K, n = self.size, len(self._train)
+        batch_size = min(self._configs[0].optimisation.batch_size, n)
+        order_KN = torch.stack([torch.randperm(n, generator=g) for g in self._orders]).to(self._device)
+        total_K = torch.zeros(K, device=self._device, dtype=self._flat.dtype)
+        n_rows = 0
+        leaves = list(self._parameters.values())
+        for start in range(0, n, batch_size):
+            rows_KB = order_KN[:, start : start + batch_size]
+            B = rows_KB.shape[1]
+            if B == 1 and n > 1:
+                continue  # as `pipeline.training.learner.batches`
+            inputs, target_KB = self._gather(rows_KB)
+            with self._autocast:
+                outputs_KBC = self._forward(self._parameters, self._buffers, inputs, self._generators)
+                losses_K = self._row_losses(outputs_KBC, target_KB, self._smoothing).mean(1)
+            torch._foreach_copy_(self._gradients, torch.autograd.grad(losses_K.sum(), leaves))
+            self._shape_gradient()
+            self._optimizer.step(self._rates())
+            total_K += losses_K.detach() * B
+            n_rows += B
+        return (total_K / n_rows).cpu()
+
+    def _gather(self, rows_KB: Tensor) -> tuple[Inputs, Tensor]:
+        flat = rows_KB.flatten()
+        K, B = rows_KB.shape
+        picked = [None if p is None else p.index_select(0, flat).view(K, B, *p.shape[1:]) for p in self._train.inputs]
+        return Inputs(*picked), self._train.target.index_select(0, flat).view(K, B)  # type: ignore[arg-type]
+
+    def _rates(self) -> list[float]:
+        rates = []
+        for k, config in enumerate(self._configs):
+            chosen = config.optimisation
+            factor = 1.0 if self._constant[k] else rate_factor(chosen, self._steps[k], self._n_steps)
+            rates.append(chosen.lr * factor)
+            self._steps[k] += 1
+        return rates
+
+    def _shape_gradient(self) -> None:
+        """L1 and clipping, row by row, in the order of the ordinary learner."""
+        with torch.no_grad():
+            if self._l1 is not None:
+                self._gradient.addcmul_(self._flat.sign(), self._l1)
+            if self._clip is not None:
+                norm_K1 = self._gradient.norm(dim=1, keepdim=True)
+                self._gradient.mul_((self._clip / (norm_K1 + CLIP_EPS)).clamp(max=1.0))
+
+    def _row_losses(self, outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor) -> Tensor:
+        """Each member's loss of each row, ``(K, B)``."""
+        name = self._configs[0].optimisation.loss
+        if name in {"cross_entropy", "focal"}:
+            log_p = F.log_softmax(outputs_KBC, dim=2)
+            true_KB = log_p.gather(2, target_KB[:, :, None])[:, :, 0]
+            smooth_KB = (1 - smoothing_K1) * true_KB + smoothing_K1 * log_p.mean(2)
+            return -smooth_KB if name == "cross_entropy" else -((1 - true_KB.exp()).pow(FOCAL_GAMMA) * smooth_KB)
+        error_KB = outputs_KBC[:, :, 0] - target_KB
+        match name:
+            case "mse":
+                return error_KB.square()
+            case "mae":
+                return error_KB.abs()
+            case _:
+                size_KB = error_KB.abs()
+                return torch.where(size_KB < 1, 0.5 * error_KB.square(), size_KB - 0.5)
+
+    # Evaluation.
+
+    @torch.inference_mode()
+    def outputs(self, part: Part) -> Tensor:
+        values = part.inputs.x[0].numel() * self.size
+        rows = max(1, EVALUATION_VALUES // max(1, values))
+        with self._autocast:
+            chunks = [
+                self._forward(self._parameters, self._buffers, part.inputs.take(slice(i, i + rows)), None)
+                for i in range(0, len(part), rows)
+            ]
+        return torch.cat(chunks, dim=1).to(self._flat.dtype)
+
+    def losses(self, outputs_KNC: Tensor, target_N: Tensor) -> Tensor:
+        target_KN = target_N.expand(outputs_KNC.shape[:2])
+        return self._row_losses(outputs_KNC, target_KN, torch.zeros_like(self._smoothing)).mean(1).cpu()
+
+    # Members come and go.
+
+    def keep(self, members: Sequence[int]) -> None:
+        states = [self._get_state(k) for k in members]
+        slots = [{name: self._cut(k, row) for name, row in self._optimizer.slots(k).items()} for k in members]
+        steps = [self._optimizer.steps[k] for k in members]
+        for name in ("_configs", "_generators", "_orders", "_steps", "_shapes"):
+            setattr(self, name, [getattr(self, name)[k] for k in members])
+        self._lay_out()
+        self._optimizer = RowOptimizer([c.optimisation for c in self._configs], self._flat, self._gradient)
+        for k, (state, slot) in enumerate(zip(states, slots, strict=True)):
+            self._put_state(k, state)
+            self._put_slots(k, slot, steps[k])
+
+    def weights(self, member: int) -> dict[str, Tensor]:
+        return {name: value.cpu() for name, value in self._get_state(member).items()}
+
+    def state(self, member: int) -> dict[str, Tensor]:
+        optimizer = self._configs[member].optimisation.optimizer
+        state = {f"model.{name}": value for name, value in self.weights(member).items()}
+        step = self._optimizer.steps[member].cpu().clone()
+        if int(step) > 0:
+            for name, row in self._optimizer.slots(member).items():
+                if name == "momentum_buffer" and not self._configs[member].optimisation.momentum:
+                    continue
+                for i, value in enumerate(self._cut(member, row).values()):
+                    state[f"optimizer.{i}.{name}"] = value.cpu()
+            if optimizer in STEPPED:
+                state |= {f"optimizer.{i}.step": step.clone() for i in range(len(self._trainable))}
+        state["step"] = torch.tensor(self._steps[member])
+        state["order"] = self._orders[member].get_state()
+        state["rng.cpu"] = self._generators[member].get_state()
+        return state
+
+    def load_state(self, member: int, state: dict[str, Tensor]) -> None:
+        self._put_state(member, {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+        slots: dict[str, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".", 2)
+                slots.setdefault(name, {})[self._trainable[int(index)]] = value
+        step = slots.pop("step", {})
+        # SGD counts no steps in its state: it has taken as many as the schedule has.
+        taken = next(iter(step.values()), state["step"]).to(self._device, torch.float32)
+        self._put_slots(member, slots, taken)
+        self._steps[member] = int(state["step"])
+        self._orders[member].set_state(state["order"])
+        self._generators[member].set_state(state["rng.cpu"])
+
+    def n_params(self, member: int) -> int:
+        return sum(self._shapes[member][name].numel() for name in self._trainable)
+
+    def _put_state(self, member: int, state: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in state.items():
+                target = self._parameters[name] if name in self._parameters else self._buffers[name]
+                target[member][_corner(value.shape)] = value.to(self._device)
+
+    def _get_state(self, member: int) -> dict[str, Tensor]:
+        """A copy of a member's parameters and buffers without padding, in the order of its ordinary module."""
+        with torch.no_grad():
+            return {
+                name: (self._parameters[name] if name in self._parameters else self._buffers[name])[member][
+                    _corner(shape)
+                ]
+                .detach()
+                .clone()
+                for name, shape in self._shapes[member].items()
+            }
+
+    def _cut(self, member: int, row_P: Tensor) -> dict[str, Tensor]:
+        """One row of an optimiser's buffer as tensors of the member's own shapes."""
+        cut: dict[str, Tensor] = {}
+        start = 0
+        for name in self._trainable:
+            shape = self._parameters[name].shape[1:]
+            whole = row_P[start : start + shape.numel()].view(shape)
+            cut[name] = whole[_corner(self._shapes[member][name])].clone()
+            start += shape.numel()
+        return cut
+
+    def _put_slots(self, member: int, slots: dict[str, dict[str, Tensor]], step: Tensor) -> None:
+        self._optimizer.steps[member].copy_(step)
+        rows = self._optimizer.slots(member)
+        for slot, values in slots.items():
+            start = 0
+            for name in self._trainable:
+                shape = self._parameters[name].shape[1:]
+                whole = rows[slot][start : start + shape.numel()].view(shape)
+                whole[_corner(self._shapes[member][name])] = values[name].to(self._device)
+                start += shape.numel()
+
+
+def _corner(shape: Sequence[int]) -> tuple[slice, ...]:
+    """The part of a padded tensor that a member owns."""
+    return tuple(slice(size) for size in shape)

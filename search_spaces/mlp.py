@@ -1,0 +1,36 @@
+"""The space of MLPs."""
+
+from __future__ import annotations
+
+from pipeline.data.spec import DataSpec
+from pipeline.models.mlp import MLPConfig, most_bins, most_embedding
+from search_spaces.suggester import Suggester
+
+SMALL_TRAIN = 5_000
+"""Below so many training rows a wide network only takes longer to overfit."""
+MAX_BINS = 64
+
+
+def suggest_mlp(s: Suggester, spec: DataSpec) -> MLPConfig:
+    """Depth, width and dropout within the spaces of Gorishniy et al. (arXiv 2106.11959, table 13: 1 to 8 layers of 1 to 512
+    units, dropout 0 to 0.5; arXiv 2410.24210 settles on 1 to 5 layers). Bins and numeric embeddings: arXiv 2203.05556
+    (up to 256 bins, of little use beyond some tens) and arXiv 2410.24210 (embeddings 8 to 32 wide)."""
+    wide = spec.n_train >= SMALL_TRAIN
+    tabular = {}
+    if spec.kind == "tabular":
+        if most_bins(spec):
+            tabular["n_bins"] = s.integer("mlp.n_bins", 0, min(MAX_BINS, most_bins(spec)))
+        widths = tuple(d for d in (0, 8, 16, 32) if d <= most_embedding(spec))
+        if len(widths) > 1:
+            tabular["d_numeric_embedding"] = s.choice("mlp.d_numeric_embedding", widths)
+        if spec.cardinalities:
+            tabular["d_embedding"] = s.integer("mlp.d_embedding", 2, 64, log=True)
+    return MLPConfig(
+        n_layers=s.integer("mlp.n_layers", 1, 6),
+        width=s.integer("mlp.width", 16, 512 if wide else 256, log=True),
+        activation=s.choice("mlp.activation", ("relu", "gelu", "silu", "tanh")),
+        norm=s.choice("mlp.norm", ("none", "batch", "layer")),
+        dropout=s.number("mlp.dropout", 0.0, 0.5),
+        residual=s.choice("mlp.residual", (False, True)),
+        **tabular,
+    )

@@ -1,0 +1,90 @@
+"""The space of optimisation: the same names for every family, so that what is learned of one helps the others."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pipeline.data.spec import DataSpec
+from pipeline.training.config import LossName, OptimisationConfig
+from search_spaces.suggester import Suggester, Value
+
+NO_CLIPPING: Final = 0.0
+"""How the parameter ``train.clip_norm`` says None."""
+
+
+def suggest_optimisation(s: Suggester, spec: DataSpec, family: str) -> OptimisationConfig:
+    """One flat space, but for SGD: its rates are of another size, so they have a name and a range of their own.
+
+    Sources: rates of the adaptive methods 1e-4 to 1e-2 (arXiv 2106.11959, appendix on tuning; arXiv 2410.24210), widened
+    upwards for small networks; of SGD 1e-3 to 0.5 around He et al.'s 0.1 (arXiv 1512.03385); momentum 0.8 to 0.99
+    (Sutskever et al., ICML 2013); weight decay 1e-6 to 1e-1 (both of the first, joined); label smoothing around 0.1
+    (arXiv 1906.02629); clipping around 1 (arXiv 1211.5063); focal loss arXiv 1708.02002; warm-up arXiv 1706.02677.
+    """
+    classes = spec.task != "regression"
+    optimizer = s.choice("optimizer.name", ("adamw", "adam", "rmsprop", "sgd"))
+    default = default_optimisation(spec, family)
+    if optimizer == "sgd":
+        lr = s.number("optimizer.sgd_lr", 1e-3, 0.5, log=True)
+        momentum = s.number("optimizer.momentum", 0.8, 0.99)
+    else:
+        lr = s.number("optimizer.lr", 1e-4, 3e-2, log=True)
+        momentum = 0.0 if optimizer == "rmsprop" else default.momentum
+    clip_norm = s.choice("train.clip_norm", (NO_CLIPPING, 0.5, 1.0, 5.0))
+    return OptimisationConfig(
+        optimizer=optimizer,
+        lr=lr,
+        momentum=momentum,
+        weight_decay=s.number("optimizer.weight_decay", 1e-6, 1e-1, log=True),
+        l1=s.choice("optimizer.l1", (0.0, 1e-6, 1e-5, 1e-4)),
+        beta2=default.beta2,
+        schedule=s.choice("schedule.name", ("constant", "cosine", "one_cycle", "step")),
+        warmup=s.number("schedule.warmup", 0.0, 0.2),
+        batch_size=s.choice("train.batch_size", batch_sizes(spec)),
+        loss=s.choice("loss.name", _CLASS_LOSSES if classes else _REGRESSION_LOSSES),
+        label_smoothing=s.number("loss.label_smoothing", 0.0, 0.2) if classes else 0.0,
+        clip_norm=None if clip_norm == NO_CLIPPING else clip_norm,
+    )
+
+
+_CLASS_LOSSES: Final[tuple[LossName, ...]] = ("cross_entropy", "focal")
+_REGRESSION_LOSSES: Final[tuple[LossName, ...]] = ("mse", "huber", "mae")
+
+
+def batch_sizes(spec: DataSpec) -> tuple[int, ...]:
+    """Small sets need the steps that small batches give; large ones train faster in large batches at no loss up to about
+    a thousand rows (Shallue et al., arXiv 1811.03600). At least 10 to 50 steps an epoch remain at the lower ends."""
+    if spec.n_train < 5_000:
+        return (16, 32, 64, 128)
+    if spec.n_train < 50_000:
+        return (64, 128, 256, 512)
+    return (128, 256, 512, 1024)
+
+
+def default_optimisation(spec: DataSpec, family: str) -> OptimisationConfig:
+    """AdamW with a cosine schedule: good without tuning on every kind of data here."""
+    return OptimisationConfig(
+        optimizer="adamw",
+        lr=2e-3,
+        weight_decay=1e-2,
+        schedule="cosine",
+        batch_size=batch_sizes(spec)[1],
+        loss="mse" if spec.task == "regression" else "cross_entropy",
+        clip_norm=1.0 if family == "lstm" else None,
+    )
+
+
+def optimisation_params(config: OptimisationConfig) -> dict[str, Value]:
+    """The values under which `suggest_optimisation` gives this config back, where its space holds it."""
+    return {
+        "optimizer.name": config.optimizer,
+        "optimizer.sgd_lr" if config.optimizer == "sgd" else "optimizer.lr": config.lr,
+        "optimizer.momentum": config.momentum,
+        "optimizer.weight_decay": config.weight_decay,
+        "optimizer.l1": config.l1,
+        "schedule.name": config.schedule,
+        "schedule.warmup": config.warmup,
+        "train.batch_size": config.batch_size,
+        "loss.name": config.loss,
+        "loss.label_smoothing": config.label_smoothing,
+        "train.clip_norm": NO_CLIPPING if config.clip_norm is None else config.clip_norm,
+    }

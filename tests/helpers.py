@@ -1,0 +1,38 @@
+"""Helpers that several test files share."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T", bound=bool | int | float | str)
+
+
+class RandomSuggester:
+    """A seeded random suggester; what is in `fixed` is not drawn. `asked` is what it answered."""
+
+    def __init__(self, seed: int, fixed: Mapping[str, bool | int | float | str] | None = None) -> None:
+        self._random = random.Random(seed)
+        self._fixed = dict(fixed or {})
+        self.asked: dict[str, bool | int | float | str] = {}
+
+    def integer(self, name: str, low: int, high: int, *, log: bool = False, step: int = 1) -> int:
+        drawn = (
+            round(math.exp(self._random.uniform(math.log(low), math.log(high))))
+            if log
+            else (self._random.randrange(low, high + 1, step))
+        )
+        self.asked[name] = self._fixed.get(name, drawn)
+        return int(self.asked[name])
+
+    def number(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        drawn = self._random.uniform(math.log(low), math.log(high)) if log else self._random.uniform(low, high)
+        self.asked[name] = self._fixed.get(name, math.exp(drawn) if log else drawn)
+        return float(self.asked[name])
+
+    def choice(self, name: str, options: Sequence[T]) -> T:
+        drawn = options[self._random.randrange(len(options))]
+        self.asked[name] = self._fixed.get(name, drawn)
+        return self.asked[name]  # type: ignore[return-value]
