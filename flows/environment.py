@@ -1,4 +1,7 @@
-"""Settings of Prefect and MLflow that must stand in the environment before either is imported."""
+"""Prefect's settings, and those of MLflow's server, which must stand in the environment before either is imported.
+
+What MLflow's client needs is set by `pipeline.tracking` itself.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from pathlib import Path
 
 _ALWAYS = {
     "DO_NOT_TRACK": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",

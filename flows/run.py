@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from pipeline.data.prepare import Prepared
-from pipeline.registry.mlflow import MLflowRegistry
-
 from flows import stages
 from flows.stages import Evaluated, Experiment, Promotion, Stores
 from flows.workspace import Workspace
 from pipeline.config import ExperimentConfig
+from pipeline.data.prepare import Prepared
 from pipeline.evaluation.finalists import Evaluation
+from pipeline.registry.mlflow import MLflowRegistry
 from pipeline.search.directory import SearchState
 from pipeline.search.progress import Progress, StopRequest
 from pipeline.tracking.background import BackgroundTracker

@@ -12,19 +12,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.prepare import Prepared, prepare
-from search_spaces.narrow import Narrowed
-
 from flows.leaderboard import leaderboard, to_csv
 from flows.workspace import Workspace
 from pipeline.config import ExperimentConfig
+from pipeline.data.prepare import Prepared, prepare
 from pipeline.errors import ConfigError, SearchError
 from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate
 from pipeline.evaluation.gates import GateResult, judge
 from pipeline.evaluation.intervals import Interval
 from pipeline.files import write_atomic
 from pipeline.objective import Objective, objective_for
-from pipeline.packaging import Predictor, load_package, write_trial_package
+from pipeline.packaging.package import write_trial_package
+from pipeline.packaging.predictor import Predictor
+from pipeline.packaging.verify import load_package
 from pipeline.records import TrialRecord, read_records, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
 from pipeline.registry.promotion import promote
@@ -47,6 +47,7 @@ from pipeline.tracking.base import FinalistInfo, SearchInfo, Tracker
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import find_slots
 from search_spaces import check_overrides, default_params, families_for, suggest_trial
+from search_spaces.narrow import Narrowed
 
 PREVIOUS_BEST = 3
 """How many of the last search's best trials a new one tries first."""
@@ -208,7 +209,7 @@ def search_stage(
             directory, state.model_copy(update={"elapsed": controller.elapsed, "status": status, "reason": reason})
         )
     if not finished:
-        stores.tracker.interrupt_search(state.id)
+        stores.tracker.finish_search(state.id, "KILLED", {}, {"automl.reason": "interrupted"}, {})
         raise Interrupted(f"search {state.id} is interrupted; the same command goes on with it")
     return controller.progress
 

@@ -20,7 +20,7 @@ from flows.environment import configure
 from flows.workspace import Workspace, find_workspace
 from pipeline.errors import AutoMLError
 from pipeline.files import Locked, exclusive_lock
-from pipeline.packaging import load_package
+from pipeline.packaging.verify import load_package
 from pipeline.search.directory import read_state
 
 PACKAGES = ("torch", "optuna", "mlflow", "prefect", "fastapi", "scikit-learn", "pydantic")

@@ -16,7 +16,8 @@ from flows.workspace import Workspace, find_workspace
 from pipeline.config import NAME
 from pipeline.data.source import read_features
 from pipeline.errors import GateError, InputError
-from pipeline.packaging import Predictor, load_package
+from pipeline.packaging.predictor import Predictor
+from pipeline.packaging.verify import load_package
 from pipeline.records import read_record, trial_directory
 from pipeline.registry.base import CHAMPION, ModelVersion
 from pipeline.registry.promotion import Move, history, rollback
@@ -61,7 +62,7 @@ def predict_source(model: str, source: str, output: Path, tracking_uri: str) -> 
     version = _version(registry, model)
     with tempfile.TemporaryDirectory(prefix="automl-predict-") as scratch:
         predictor: Predictor = load_package(registry.download(version.name, version.version, Path(scratch)))
-        features = read_features(source, predictor.spec.kind, Path.cwd())
+        features = read_features(source, predictor.spec.kind)
         predictions = predictor.predict(features)
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".csv":

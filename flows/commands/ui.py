@@ -33,9 +33,9 @@ def serve_ui(port: int, tracking_uri: str) -> int:
             probe.bind((HOST, port))
         except OSError:
             raise InputError(f"port {port} on {HOST} is taken", "choose another with --port") from None
-    from pipeline.tracking.mlflow import migrate
+    from pipeline.tracking.store import open_store
 
-    migrate(uri)
+    open_store(uri)
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", uri, "--artifacts-destination", str(workspace.artifacts)]
     print(f"MLflow: http://{HOST}:{port} (Ctrl-C ends it)", flush=True)

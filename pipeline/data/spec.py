@@ -1,4 +1,4 @@
-"""What a model has to know of the data: kind, task, shapes and labels. Fitted on the training part, stored with models."""
+"""Kind, task, shapes and labels: what a model has to know of the data. Fitted on training rows, stored with models."""
 
 from __future__ import annotations
 

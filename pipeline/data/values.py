@@ -22,9 +22,9 @@ def numbers(values: pd.Series | npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     series = pd.Series(values)
     if series.dtype.kind not in "biuf":
         series = pd.to_numeric(series.astype("str"), errors="coerce")
-    result = series.to_numpy(dtype=np.float64, copy=True)
+    result: npt.NDArray[np.float64] = series.to_numpy(dtype=np.float64, copy=True)
     result[~np.isfinite(result)] = np.nan
-    return np.clip(result, -_LARGEST, _LARGEST)
+    return result.clip(-_LARGEST, _LARGEST)
 
 
 def texts(values: pd.Series | npt.NDArray[Any]) -> pd.Series:

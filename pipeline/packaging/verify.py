@@ -10,22 +10,19 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
-import torch
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from pipeline.data.spec import DataSpec
-from pipeline.data.tensors import Inputs
 from pipeline.errors import PackageError
 from pipeline.packaging.contents import (
     DATA,
     MANIFEST,
     MAX_BYTES,
-    MAX_PROBE_ROWS,
     MODEL,
     PROBE,
     WEIGHTS,
@@ -35,10 +32,8 @@ from pipeline.packaging.contents import (
 )
 from pipeline.packaging.module import build, shapes
 from pipeline.packaging.predictor import Predictor
+from pipeline.packaging.probe import check_probe
 from pipeline.training.config import TrialConfig
-
-TOLERANCE: Final = 1e-4
-"""Absolute and relative. Another CPU's order of additions moves float32 outputs by about 1e-6."""
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -67,7 +62,7 @@ def load_package(directory: Path, digest: str | None = None) -> Predictor:
         provenance=model.provenance,
         module=module.eval(),
     )
-    _check_probe(directory / PROBE, _tensors(directory / PROBE, contents[PROBE]), predictor)
+    check_probe(directory / PROBE, _tensors(directory / PROBE, contents[PROBE]), predictor)
     return predictor
 
 
@@ -147,52 +142,6 @@ def _check_fit(path: Path, weights: dict[str, Tensor], config: TrialConfig, spec
             raise PackageError(
                 f"{path}: {name!r} must be {dtype} {tuple(shape)}, but is {tensor.dtype} {tuple(tensor.shape)}"
             )
-
-
-def _check_probe(path: Path, tensors: dict[str, Tensor], predictor: Predictor) -> None:
-    _check_rows(path, tensors, predictor.spec)
-    expected = tensors["outputs"]
-    inputs = Inputs(*(tensors.get(name) for name in Inputs._fields))  # type: ignore[arg-type]
-    try:
-        outputs = predictor.logits(inputs)
-    except (RuntimeError, IndexError, ValueError) as error:
-        raise PackageError(f"{path}: the model cannot read its stored rows: {_one_line(str(error))}") from error
-    if outputs.shape != expected.shape or not torch.allclose(outputs, expected, rtol=TOLERANCE, atol=TOLERANCE):
-        raise PackageError(f"{path}: the loaded model does not reproduce its stored outputs within {TOLERANCE:g}")
-
-
-def _check_rows(path: Path, tensors: dict[str, Tensor], spec: DataSpec) -> None:
-    """The stored rows are prepared rows of this data, so that the module is only ever given what it expects."""
-    if "outputs" not in tensors or tensors["outputs"].ndim != 2 or not 1 <= len(tensors["outputs"]) <= MAX_PROBE_ROWS:
-        raise PackageError(f"{path}: must hold outputs of 1 to {MAX_PROBE_ROWS} rows")
-    n = len(tensors["outputs"])
-    axes: dict[str, tuple[int | None, ...]] = {"outputs": (n, spec.n_outputs)}
-    match spec.kind:
-        case "tabular":
-            axes["x"] = (n, spec.n_numeric)
-        case "image":
-            axes["x"] = (n, spec.channels, spec.height, spec.width)
-        case "sequence":
-            axes |= {"x": (n, None, spec.n_features), "lengths": (n,)}
-    if spec.cardinalities:
-        axes["categories"] = (n, len(spec.cardinalities))
-    if tensors.keys() != axes.keys():
-        raise PackageError(f"{path}: must hold {', '.join(sorted(axes))} and nothing else")
-    for name, sizes in axes.items():
-        tensor = tensors[name]
-        dtype = torch.int64 if name in {"categories", "lengths"} else torch.float32
-        fits = tensor.ndim == len(sizes) and all(
-            want in (None, have) for want, have in zip(sizes, tensor.shape, strict=True)
-        )
-        if not fits or tensor.dtype != dtype:
-            raise PackageError(f"{path}: {name!r} must be {dtype} {sizes}, but is {tensor.dtype} {tuple(tensor.shape)}")
-    bounds = {
-        "categories": (0, torch.tensor(spec.cardinalities) - 1),
-        "lengths": (1, torch.tensor(tensors["x"].shape[1])),
-    }
-    for name, (low, high) in bounds.items():
-        if name in tensors and not ((tensors[name] >= low) & (tensors[name] <= high)).all():
-            raise PackageError(f"{path}: {name!r} has values that the data cannot have")
 
 
 def _one_line(text: str) -> str:

@@ -28,8 +28,8 @@ from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.study import OptunaSuggester, Study
 from pipeline.training.config import TrialConfig
 from pipeline.training.measurement import Measurement, Outcome
+from pipeline.training.messages import Ended, Idle, Report
 from pipeline.training.trainer import WEIGHTS, Job, Verdict
-from pipeline.training.worker import Ended, Idle, Report
 
 TICK_S = 0.25
 RUN_CREATION_WAIT_S = 5.0

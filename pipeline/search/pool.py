@@ -16,8 +16,8 @@ from pathlib import Path
 from pipeline.errors import SearchError
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import Slot
+from pipeline.training.messages import Answer, Idle, Setup, Train, Verdicts
 from pipeline.training.trainer import Job, Verdict
-from pipeline.training.worker import Answer, Idle, Setup, Train, Verdicts
 
 _CREDENTIAL_PREFIXES = ("MLFLOW_", "PREFECT_", "AWS_", "AZURE_", "GOOGLE_")
 """Environment of the stores, which workers never speak to."""
@@ -127,7 +127,7 @@ class WorkerPool:
     def _replace(self, worker: Worker) -> str:
         """Kill what is left of a worker and start another in its slot; how the old one ended."""
         worker.connection.close()
-        time_limit = 0.2  # an exit code of its own tells more than our kill would
+        time_limit = 1.0  # an exit code of its own tells more than our kill would
         try:
             worker.process.wait(timeout=time_limit)
         except subprocess.TimeoutExpired:

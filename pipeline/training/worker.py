@@ -13,67 +13,18 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
 
 from pipeline.data.development import load_development
 from pipeline.data.tensors import Development
-from pipeline.training.config import TrainSettings
 from pipeline.training.learner import SoloLearner
 from pipeline.training.measurement import Measurement, Outcome
+from pipeline.training.messages import Ended, Idle, Report, Setup, Train, Verdicts
 from pipeline.training.trainer import Job, Verdict, peak_mb, train_cohort
 
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """First message to a worker: the data it trains on, and how."""
-
-    development: Path
-    settings: TrainSettings
-    device: str
-    threads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Train:
-    """Train these jobs, then say `Idle`."""
-
-    jobs: tuple[Job, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdicts:
-    """An answer to a `Report`: trials that are to end at their next epoch's end."""
-
-    verdicts: Mapping[int, Verdict]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """One epoch of a cohort."""
-
-    measurements: tuple[Measurement, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A trial's end."""
-
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """Ready for jobs: after set-up, and whenever a `Train` is through."""
-
-
-Message = Setup | Train | Verdicts
-Answer = Report | Ended | Idle
 
 
 class _ControllerMonitor:
@@ -152,6 +103,7 @@ def main(handle: int, parent: int) -> None:
             message = connection.recv()
             while isinstance(message, Verdicts):  # for trials that had ended when it arrived
                 message = connection.recv()
+            assert isinstance(message, Train), message
             _train(message.jobs, data, setup, monitor)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

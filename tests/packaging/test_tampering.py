@@ -222,7 +222,7 @@ def test_a_tensor_more_or_less_is_refused(package: Path) -> None:
         lambda t: t | {"x": t["x"][:, :1].contiguous()},
         lambda t: t | {"categories": t["categories"] + 1000},
         lambda t: t | {"categories": -t["categories"] - 1},
-        lambda t: t | {"more": t["x"]},
+        lambda t: t | {"more": t["x"].clone()},
     ],
     ids=["other outputs", "narrow outputs", "no rows", "160 rows", "no inputs", "no categories", "narrow inputs",
          "unknown codes", "negative codes", "more tensors"],

@@ -92,7 +92,7 @@ def fit_sequence(series: Sequence[npt.NDArray[Any]]) -> SequencePreprocessor:
 def _steps(values: Any, position: int) -> npt.NDArray[Any]:
     """One sequence as ``(T, D)``; ``(T,)`` has one feature."""
     try:
-        steps = np.asarray(values, dtype=np.float32)
+        steps: npt.NDArray[Any] = np.asarray(values, dtype=np.float32)
     except (ValueError, TypeError):
         steps = np.empty(0)
     steps = steps[:, None] if steps.ndim == 1 else steps

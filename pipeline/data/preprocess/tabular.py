@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -10,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
-from scipy.special import ndtri
 from sklearn.preprocessing import QuantileTransformer
 
 from pipeline.data.config import ColumnType
@@ -43,7 +43,7 @@ class NumericColumn(BaseModel):
 
     @model_validator(mode="after")
     def _ascending(self) -> NumericColumn:
-        if any(low > high for low, high in zip(self.quantiles, self.quantiles[1:], strict=False)):
+        if any(low > high for low, high in pairwise(self.quantiles)):
             raise ValueError(f"the quantiles of {self.name!r} must ascend")
         return self
 
@@ -159,7 +159,8 @@ def _to_normal(values: npt.NDArray[np.float64], quantiles: npt.NDArray[np.float6
     rank = 0.5 * (upward - downward)
     rank[values >= quantiles[-1]] = 1.0
     rank[values <= quantiles[0]] = 0.0
-    return np.asarray(ndtri(np.clip(rank, _TAIL, 1 - _TAIL)))
+    normal: npt.NDArray[np.float64] = torch.special.ndtri(torch.from_numpy(np.clip(rank, _TAIL, 1 - _TAIL))).numpy()
+    return normal
 
 
 def _fit_categorical(name: str, column: pd.Series) -> CategoricalColumn:

@@ -35,6 +35,7 @@ def read_csv(request: Request) -> Dataset:
     findings: list[Finding] = []
     delimiter, header = _header(content, request, findings)
     check_size(content.count(b"\n") * len(header), path)
+    _check_quotes(content, delimiter, request)
     try:
         table = pacsv.read_csv(
             io.BytesIO(content),
@@ -77,6 +78,25 @@ def _check_text(content: bytes, request: Request) -> None:
             "save it as UTF-8 (iconv -f LATIN1 -t UTF-8)",
             file=request.path,
             line=line,
+        ) from None
+
+
+def _check_quotes(content: bytes, delimiter: str, request: Request) -> None:
+    """Refuse a quote that is never closed: the parser would take all rows after it for one cell. Well-formed text has
+    an even number of quotes, so only files with an odd one are looked at slowly (an inch sign in text is fine)."""
+    if content.count(b'"') % 2 == 0:
+        return
+    reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""), delimiter=delimiter, strict=True)
+    last = 0
+    try:
+        for _ in reader:
+            last = reader.line_num
+    except csv.Error as error:
+        raise DataError(
+            f"a quoted field is not closed as it should be ({error})",
+            "close the quote, or double quotes inside quoted fields",
+            file=request.path,
+            line=last + 1,
         ) from None
 
 

@@ -1,0 +1,58 @@
+"""What a controller and its workers say to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.training.config import TrainSettings
+from pipeline.training.measurement import Measurement, Outcome
+from pipeline.training.trainer import Job, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """First message to a worker: the data it trains on, and how."""
+
+    development: Path
+    settings: TrainSettings
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """Train these jobs, then say `Idle`."""
+
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """An answer to a `Report`: trials that are to end at their next epoch's end."""
+
+    verdicts: Mapping[int, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One epoch of a cohort."""
+
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A trial's end."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Ready for jobs: after set-up, and whenever a `Train` is through."""
+
+
+Message = Setup | Train | Verdicts
+Answer = Report | Ended | Idle

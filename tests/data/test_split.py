@@ -1,0 +1,100 @@
+"""Splits: disjoint, complete, repeatable, and by the rule that was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.config import SplitConfig
+from pipeline.data.split import Split, make_split
+from pipeline.errors import DataError
+
+
+def split(n: int, classes: Any = None, key: Any = None, *, with_test: bool = True, **config: Any) -> Split:
+    series = None if key is None else pd.Series(key, name="k")
+    classes = None if classes is None else np.asarray(classes)
+    return make_split(SplitConfig(**config), n, classes=classes, key=series, with_test=with_test)[0]
+
+
+def assert_partition(result: Split, n: int) -> None:
+    assert sorted(np.concatenate([result.train, result.validation, result.test]).tolist()) == list(range(n))
+    assert min(len(result.train), len(result.validation)) > 0
+
+
+@given(n=st.integers(10, 300), n_classes=st.integers(2, 12), seed=st.integers(0, 9), with_test=st.booleans())
+def test_every_row_is_in_exactly_one_part(n: int, n_classes: int, seed: int, with_test: bool) -> None:
+    classes = np.random.default_rng(seed).integers(0, n_classes, n)
+    for key in (classes, None):
+        result = split(n, key, seed=seed, with_test=with_test)
+        assert_partition(result, n)
+        assert len(result.validation) == max(1, round(0.2 * n))
+        assert len(result.test) == (max(1, round(0.2 * n)) if with_test else 0)
+
+
+def test_classes_keep_their_shares() -> None:
+    classes = np.array([0] * 900 + [1] * 100)
+    result = split(1000, classes)
+    for part in (result.train, result.validation, result.test):
+        assert classes[part].mean() == pytest.approx(0.1, abs=0.005)
+
+
+def test_the_seed_decides() -> None:
+    assert split(100, seed=1).digest == split(100, seed=1).digest
+    assert split(100, seed=1).digest != split(100, seed=2).digest
+
+
+def test_a_class_with_one_row_is_trained_on_and_said() -> None:
+    classes = np.array([0] * 50 + [1] * 49 + [2])
+    result, findings = make_split(SplitConfig(), 100, classes=classes, key=None, with_test=True)
+    assert 99 in result.train
+    assert ["single row" in finding.message for finding in findings] == [True]
+
+
+def test_more_classes_than_held_out_rows_are_drawn_at_random_and_said() -> None:
+    result, findings = make_split(SplitConfig(), 20, classes=np.arange(20) // 2, key=None, with_test=True)
+    assert_partition(result, 20)
+    assert {"cannot hold" in finding.message for finding in findings} == {True}
+
+
+def test_groups_stay_together() -> None:
+    groups = np.arange(200) % 23
+    result = split(200, np.arange(200) % 2, groups, by="group", column="k")
+    assert_partition(result, 200)
+    parts = [set(groups[rows]) for rows in (result.train, result.validation, result.test)]
+    assert not parts[0] & parts[1]
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+
+
+@pytest.mark.parametrize("as_dates", [True, False])
+def test_time_goes_forward_and_equal_stamps_stay_together(as_dates: bool) -> None:
+    days = np.random.default_rng(0).integers(0, 40, 200)
+    key = [str(day) for day in pd.to_datetime("2024-01-01") + pd.to_timedelta(days, unit="D")] if as_dates else days
+    result = split(200, None, key, by="time", column="k")
+    assert_partition(result, 200)
+    assert days[result.train].max() < days[result.validation].min()
+    assert days[result.validation].max() < days[result.test].min()
+
+
+@pytest.mark.parametrize(
+    ("key", "config", "message"),
+    [
+        (["a"] * 10 + ["b"] * 10, {"by": "group"}, "needs >= 3 groups, but there are 2"),
+        ([None] * 3 + ["b"] * 17, {"by": "group"}, "but 3 have none"),
+        (["2024-01-01"] * 19 + ["31.02.2024"], {"by": "time"}, "row 20 has '31.02.2024'"),
+        ([5] * 20, {"by": "time"}, "same time"),
+    ],
+)
+def test_keys_that_cannot_divide(key: list[Any], config: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        split(20, None, key, column="k", **config)
+
+
+def test_stratified_needs_classes() -> None:
+    with pytest.raises(DataError, match="needs classes"):
+        split(20, None, by="stratified")
