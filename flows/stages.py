@@ -28,7 +28,9 @@ from pipeline.packaging.verify import load_package
 from pipeline.records import TrialRecord, read_records, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
 from pipeline.registry.promotion import promote
-from pipeline.search.controller import Controller, SearchPlan
+from pipeline.search.asking import SearchPlan
+from pipeline.search.calibrations import Calibrations
+from pipeline.search.controller import Controller
 from pipeline.search.directory import (
     SearchState,
     differences,
@@ -175,17 +177,22 @@ def search_stage(
         )
         slots = find_slots(config.resources.devices, config.resources.slots_per_device)
         settings = TrainSettings(metric=checked.objective.metric, **config.train.model_dump())
+        cohort = None if config.resources.cohort == "auto" else config.resources.cohort
         plan = SearchPlan(
             search=state.id,
             directory=directory,
+            spec=prepared.spec,
             metric=checked.objective.metric,
             budget=config.search.budget,
             seed=config.search.seed,
             suggest=lambda suggester, seed: suggest_trial(
                 Narrowed(suggester, config.search.space), prepared.spec, checked.families, seed
             ),
-            enqueue=_first_trials(experiment, prepared, checked, state),
+            calibrations=Calibrations(workspace.state / "calibration.json", slots[0].device),
+            first=_first_trials(experiment, prepared, checked, state),
             lockstep=deterministic,
+            # Its size is measured, and measurements differ from run to run.
+            max_cohort=1 if deterministic and cohort is None else cohort,
         )
         sink = TrackerSink(
             stores.background,

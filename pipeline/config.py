@@ -125,6 +125,8 @@ class ResourcesConfig(_Section):
 
     devices: Literal["auto", "cpu", "cuda"] | tuple[str, ...] = "auto"
     slots_per_device: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
+    cohort: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
+    """Most trials that train as one computation; auto measures what pays."""
 
 
 class EvaluateConfig(_Section):

@@ -8,10 +8,10 @@ from search_spaces.suggester import Suggester
 
 
 def suggest_cnn(s: Suggester, spec: DataSpec) -> CNNConfig:
-    """Kernels of 3 to 7 and channels that double while the map halves as in VGG (arXiv 1409.1556) and ResNet
-    (arXiv 1512.03385, which also gives the residual option); global averaging after Network in Network (arXiv 1312.4400,
-    section 3.2); larger kernels for sequences, where they are cheap (arXiv 1611.06455 uses 8, 5 and 3). First-stage widths
-    end at 64, ResNet's."""
+    """Channels that double while the map halves, up to two convolutions a stage and small kernels as in VGG (arXiv
+    1409.1556); first stages up to 64 wide and the residual option as in ResNet (arXiv 1512.03385); global averaging
+    after Network in Network (arXiv 1312.4400); the larger kernels are for sequences above all, where they are cheap
+    (arXiv 1611.06455 uses 8, 5 and 3)."""
     side = spec.n_steps if spec.kind == "sequence" else min(spec.height, spec.width)
     stem = {"stem_stride": s.choice("cnn.stem_stride", (1, 2, 4))} if side >= 24 else {}
     return CNNConfig(

@@ -8,8 +8,8 @@ from search_spaces.suggester import Suggester
 
 
 def suggest_lstm(s: Suggester, spec: DataSpec) -> LSTMConfig:
-    """After Greff et al. (arXiv 1503.04069, section IV: 20 to 200 units, the rate matters most and width next) and Reimers
-    and Gurevych (arXiv 1707.06799, section 7: one or two layers, both directions, dropout 0 to 0.5); GRU as in Chung et al.
+    """Units around the 20 to 200 of Greff et al. (arXiv 1503.04069: after the learning rate, width matters most); one
+    to three layers, both directions and dropout after Reimers and Gurevych (arXiv 1707.06799); GRU after Chung et al.
     (arXiv 1412.3555)."""
     return LSTMConfig(
         cell=s.choice("lstm.cell", ("lstm", "gru")),

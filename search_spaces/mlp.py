@@ -12,9 +12,9 @@ MAX_BINS = 64
 
 
 def suggest_mlp(s: Suggester, spec: DataSpec) -> MLPConfig:
-    """Depth, width and dropout within the spaces of Gorishniy et al. (arXiv 2106.11959, table 13: 1 to 8 layers of 1 to 512
-    units, dropout 0 to 0.5; arXiv 2410.24210 settles on 1 to 5 layers). Bins and numeric embeddings: arXiv 2203.05556
-    (up to 256 bins, of little use beyond some tens) and arXiv 2410.24210 (embeddings 8 to 32 wide)."""
+    """Depth, width and dropout within the spaces of Gorishniy et al. (arXiv 2106.11959: 1 to 8 layers of up to 512
+    units, dropout 0 to 0.5), bins within that of their piecewise-linear encoding (arXiv 2203.05556: up to 256), numeric
+    embeddings as wide as in TabM (arXiv 2410.24210: 8 to 32)."""
     wide = spec.n_train >= SMALL_TRAIN
     tabular = {}
     if spec.kind == "tabular":

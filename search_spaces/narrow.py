@@ -1,7 +1,7 @@
 """``search.space`` of the experiment file: narrow or pin a parameter of the built-in space by its name.
 
-``[low, high]`` narrows the range of a number, a list narrows the options of a choice, and a single value pins a parameter,
-which is then a constant and not suggested any more.
+``[low, high]`` narrows the range of a number, a list narrows the options of a choice, and a single value pins a
+parameter, which is then a constant and not suggested any more.
 """
 
 from __future__ import annotations

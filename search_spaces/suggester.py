@@ -1,5 +1,5 @@
-"""What a search space asks: one parameter at a time, by name, from a range. Optuna answers in a search, fixed values in tests
-and for defaults."""
+"""What a search space asks: one parameter at a time, by name, from a range. In a search Optuna answers, for defaults a
+`FixedSuggester`."""
 
 from __future__ import annotations
 

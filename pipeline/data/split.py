@@ -160,7 +160,7 @@ def _by_time(stamps: npt.NDArray[Any], n_validation: int, n_test: int) -> Split:
     test_from = ordered[n - n_test] if n_test else None
     validation_from = ordered[n - n_test - n_validation]
     is_test = stamps >= test_from if test_from is not None else np.zeros(n, dtype=bool)
-    is_train = stamps <= validation_from
+    is_train = stamps < validation_from
     split = Split(*(np.flatnonzero(mask) for mask in (is_train, ~is_train & ~is_test, is_test)))
     if min(len(split.train), len(split.validation)) == 0:
         raise DataError("too many rows have the same time to split by it", "use a finer time, or split by group")

@@ -1,7 +1,7 @@
 """The contract of a model family: a frozen config, a function that builds a module from it, and good defaults.
 
-A new family is a file like `mlp.py` with a ``FAMILY``, a line in `pipeline.models`, a space in `search_spaces` and a line
-there; the contract tests pick it up by themselves.
+A new family is a file like `mlp.py` with a ``FAMILY``, a line in `pipeline.models`, a space in `search_spaces` and a
+line there; the contract tests pick it up by themselves.
 """
 
 from __future__ import annotations

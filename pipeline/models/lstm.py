@@ -130,7 +130,7 @@ def _steps(x_BTD: Tensor, steps_BT: Tensor) -> Tensor:
 
 def _init_recurrent(layer: nn.LSTM | nn.GRU) -> None:
     """Orthogonal recurrent weights (Saxe et al., arXiv 1312.6120) and Glorot-uniform input weights, gate by gate; zero
-    biases, but 1 for an LSTM's forget gate (Jozefowicz et al., ICML 2015, section 4.3)."""
+    biases, but 1 for an LSTM's forget gate (Jozefowicz et al., ICML 2015)."""
     n_gates, d_hidden = 4 if isinstance(layer, nn.LSTM) else 3, layer.hidden_size
     for weight in layer.get_parameter("weight_ih_l0").chunk(n_gates):
         nn.init.xavier_uniform_(weight)

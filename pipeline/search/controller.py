@@ -7,41 +7,32 @@ disk -> told (journal) -> run finished (tracker). After a kill at any point the 
 from __future__ import annotations
 
 import time
-import warnings
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
-from optuna.exceptions import ExperimentalWarning
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import TrialState
 
-from pipeline.config import Budget
 from pipeline.errors import SearchError
 from pipeline.files import sha256_file
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord, read_record, trial_directory, write_record
+from pipeline.search.asking import Asker, SearchPlan
+from pipeline.search.live import LiveTrial
 from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.search.progress import Progress, StopRequest
-from pipeline.search.study import OptunaSuggester, Study
-from pipeline.training.config import TrialConfig
+from pipeline.search.study import Study
 from pipeline.training.measurement import Measurement, Outcome
-from pipeline.training.messages import Ended, Idle, Report
+from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report
 from pipeline.training.trainer import WEIGHTS, Job, Verdict
 
 TICK_S = 0.25
-RUN_CREATION_WAIT_S = 5.0
-"""How long a trial waits for its run to exist before it trains all the same (the tracker delivers it later)."""
 WORKER_DEATHS = 3
 """A trial whose worker dies so often is taken to be the reason."""
 HOPELESS = 5
 """So many failures and nothing else: a setting is wrong, and the search stops."""
 DRAIN_S = 60.0
 """How long running trials have to reach the end of their epoch when the search must stop."""
-
-ASKED, CONFIG = "automl.asked", "automl.config"
 
 
 class TrialSink(Protocol):
@@ -54,40 +45,6 @@ class TrialSink(Protocol):
     def finish(self, record: TrialRecord) -> None:
         """Deliver a trial that is on record."""
         ...
-
-
-Suggest = Callable[[OptunaSuggester, int], TrialConfig]
-"""A search space: from a suggester and the trial's seed to a config."""
-
-
-@dataclass(frozen=True, slots=True)
-class SearchPlan:
-    """What a controller searches."""
-
-    search: str
-    directory: Path
-    metric: str
-    budget: Budget
-    seed: int
-    suggest: Suggest
-    enqueue: Sequence[Mapping[str, object]] = ()
-    """Parameters of the first trials, in order: defaults and the best of an earlier search."""
-    lockstep: bool = False
-
-
-@dataclass(slots=True)
-class _Trial:
-    number: int
-    config: TrialConfig
-    live: Trial
-    created: Future[str]
-    asked: float
-    curve: list[Measurement] = field(default_factory=list)
-    verdict: Verdict | None = None
-    reported: int = 0
-    """Last epoch that the study has."""
-    deaths: int = 0
-    slot: str = ""
 
 
 class Controller:
@@ -107,11 +64,11 @@ class Controller:
         self._on_progress = on_progress
         self._objective = METRICS[plan.metric]
         self._started = time.monotonic() - elapsed_before
-        self._waiting: deque[_Trial] = deque()
-        self._running: dict[int, _Trial] = {}
+        self._running: dict[int, LiveTrial] = {}
         self._draining: Verdict | None = None
         self._drain_until = 0.0
         self.progress = Progress(metric=plan.metric, budget=plan.budget)
+        self._asker = Asker(plan, study, sink.begin, self.progress)
 
     @property
     def elapsed(self) -> float:
@@ -131,10 +88,12 @@ class Controller:
                 if not self._stop.requested:
                     self._dismiss_waiting(reason)
                 break
+            more = False
             if self._draining is None:
-                self._ask()
+                idle = sum(worker.ready for worker in self._pool.workers)
+                more = self._asker.ask(len(self._pool.workers), idle)
                 self._hand_out()
-            for worker, said in self._pool.wait(self._wait_s()):
+            for worker, said in self._pool.wait(self._wait_s(more)):
                 self._handle(worker, said)
             self._enforce_deadlines()
             self._tick()
@@ -151,7 +110,7 @@ class Controller:
         if budget.time is not None and self.elapsed >= budget.time:
             self._drain("finish")
             return "time budget used up"
-        if budget.trials is not None and self.progress.ended >= budget.trials and not self._waiting:
+        if budget.trials is not None and self.progress.ended >= budget.trials and not self._asker.waiting:
             return "trial budget used up"
         return None
 
@@ -172,10 +131,17 @@ class Controller:
                 continue
             if self._draining and (now >= self._drain_until or self._stop.now):
                 self._cut(worker)
-            elif limit is not None and now - worker.since > limit:
-                self._pool.kill(worker)
-                for number in worker.jobs:
-                    self._finish(self._failed(number, f"timeout: trained longer than budget.per_trial, {limit:g} s"))
+            elif limit is not None and now - worker.since > limit * len(worker.jobs):
+                self._overdue(worker, limit)
+
+    def _overdue(self, worker: Worker, limit: float) -> None:
+        """A trial alone fails; the members of a cohort go on one by one, and the one that hangs fails alone."""
+        self._pool.kill(worker)
+        numbers = list(worker.jobs)
+        if len(numbers) == 1:
+            self._finish(self._failed(numbers[0], f"timeout: trained longer than budget.per_trial, {limit:g} s"))
+        else:
+            self._asker.again([self._running.pop(number) for number in numbers])
 
     def _cut(self, worker: Worker) -> None:
         """Drain time is over: kill. A suspended trial stays resumable; one that was to finish ends as pruned."""
@@ -189,73 +155,48 @@ class Controller:
 
     def _dismiss_waiting(self, reason: str) -> None:
         """End trials that were asked for ahead and never trained."""
-        while self._waiting:
-            trial = self._waiting.popleft()
-            self._running[trial.number] = trial
-            self._finish(Outcome(trial=trial.number, state="PRUNED", error=f"not started: {reason}"))
-
-    # Asking and handing out.
-
-    def _ask(self) -> None:
-        """Keep a trial ready for every slot, so that no worker waits for a suggestion or for MLflow."""
-        budget = self._plan.budget
-        # In lockstep each suggestion is made with all earlier results, whatever the timing.
-        ready = 0 if self._plan.lockstep else len(self._pool.workers)
-        wanted = len(self._pool.workers) + ready - len(self._running) - len(self._waiting)
-        for _ in range(wanted):
-            if budget.trials is not None and self.progress.asked >= budget.trials:
-                return
-            self._waiting.append(self._ask_one())
-
-    def _ask_one(self) -> _Trial:
-        started = time.monotonic()
-        study = self._study.optuna
-        number = self.progress.asked
-        if number < len(self._plan.enqueue) and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                study.enqueue_trial(dict(self._plan.enqueue[number]))
-        live = study.ask()
-        config = self._suggest(live)
-        self._study.commit()
-        self.progress.asked += 1
-        self.progress.optuna_s += time.monotonic() - started
-        created = self._sink.begin(live.number, config.family, live.params)
-        return _Trial(live.number, config, live, created, asked=time.time())
-
-    def _suggest(self, live: Trial) -> TrialConfig:
-        config = self._plan.suggest(OptunaSuggester(live), self._plan.seed + live.number)
-        live.set_user_attr(CONFIG, config.model_dump_json())
-        live.set_user_attr(ASKED, time.time())
-        return config
+        while self._asker.waiting:
+            for trial in self._asker.waiting.popleft().trials:
+                self._running[trial.number] = trial
+                self._finish(Outcome(trial=trial.number, state="PRUNED", error=f"not started: {reason}"))
 
     def _hand_out(self) -> None:
+        """Give idle workers a cohort each, or a class to time."""
         for worker in self._pool.workers:
-            if not worker.ready or worker.jobs or not self._waiting:
+            if not worker.ready:
                 continue
-            trial = self._waiting[0]
-            if not trial.created.done() and time.time() - trial.asked < RUN_CREATION_WAIT_S:
+            cohort = self._asker.take()
+            if cohort is None:
+                untimed = self._asker.untimed()
+                if untimed is not None:
+                    self._pool.calibrate(worker, untimed)
                 return
-            self._waiting.popleft()
-            trial.slot = worker.slot.name
-            self._running[trial.number] = trial
-            directory = trial_directory(self._plan.directory, trial.number)
-            self._pool.train(worker, [Job(trial.number, trial.config, directory.absolute())])
+            jobs = []
+            for trial in cohort.trials:
+                trial.slot, trial.cohort = worker.slot.name, cohort.name()
+                self._running[trial.number] = trial
+                directory = trial_directory(self._plan.directory, trial.number)
+                jobs.append(Job(trial.number, trial.config, directory.absolute()))
+            self._pool.train(worker, jobs)
 
-    def _wait_s(self) -> float:
-        """Not long while a run is being created for a worker that waits."""
-        starving = self._waiting and any(worker.ready and not worker.jobs for worker in self._pool.workers)
+    def _wait_s(self, more: bool) -> float:
+        """Not at all while there is more to ask for; not long while a run is being created for a worker that waits."""
+        if more:
+            return 0.0
+        starving = self._asker.waiting and any(worker.ready for worker in self._pool.workers)
         return 0.002 if starving else TICK_S
 
     # What workers say.
 
-    def _handle(self, worker: Worker, said: Report | Ended | Idle | Died) -> None:
+    def _handle(self, worker: Worker, said: Answer | Died) -> None:
         match said:
             case Report(measurements):
                 self._measured(worker, measurements)
             case Ended(outcome):
                 worker.jobs.pop(outcome.trial, None)
                 self._finish(outcome)
+            case Calibrated(measured, gains):
+                self._asker.timed(measured, gains, len(self._pool.workers))
             case Idle():
                 for number in list(worker.jobs):  # suspended: no outcome, resumable
                     worker.jobs.pop(number)
@@ -291,12 +232,11 @@ class Controller:
         for number in worker.jobs:
             trial = self._running[number]
             trial.deaths += 1
-            if trial.deaths >= WORKER_DEATHS:
+            if trial.deaths >= WORKER_DEATHS and len(worker.jobs) == 1:
                 hint = "; out of memory is the usual cause" if "SIGKILL" in reason else ""
                 self._finish(self._failed(number, f"worker_died: {reason}, {trial.deaths} times{hint}"))
             else:
-                self._running.pop(number)
-                self._waiting.appendleft(trial)
+                self._asker.again([self._running.pop(number)])
 
     # The end of a trial.
 
@@ -327,6 +267,7 @@ class Controller:
             n_params=outcome.n_params,
             train_s=outcome.seconds,
             peak_mb=outcome.peak_mb,
+            cohort=trial.cohort,
             error=outcome.error,
             traceback=outcome.traceback,
             started=trial.asked,
@@ -357,33 +298,24 @@ class Controller:
 
     def _recover(self) -> None:
         """Bring the study in line with the records; take unfinished trials up again under their numbers."""
-        for frozen in self._study.optuna.get_trials(deepcopy=False):
+        trials = self._study.optuna.get_trials(deepcopy=False)
+        self._asker.count_first(trials)
+        unfinished = []
+        for frozen in trials:
             record = read_record(trial_directory(self._plan.directory, frozen.number))
+            if record is None and frozen.state == TrialState.WAITING:
+                continue  # enqueued and not asked for yet
             self.progress.asked += 1
-            if record is not None:
-                if not frozen.state.is_finished():
-                    self._tell(record)
-                else:
-                    self.progress.ended_one(record, self._objective)
-                self._sink.finish(record)
-            elif frozen.state == TrialState.RUNNING:
-                self._waiting.append(self._take_up(frozen))
+            if record is None:
+                unfinished.append(frozen)
+                continue
+            if frozen.state.is_finished():
+                self.progress.ended_one(record, self._objective)
             else:
-                self.progress.asked -= 1  # enqueued and not asked for yet
+                self._tell(record)
+            self._sink.finish(record)
+        self._asker.take_up(unfinished)
         self._study.commit()
-
-    def _take_up(self, frozen: FrozenTrial) -> _Trial:
-        """An unfinished trial of an earlier start. Where a power cut tore its description off, what it had chosen stays
-        and the rest is suggested again."""
-        live = self._study.running(frozen.number)
-        if CONFIG in frozen.user_attrs:
-            config = TrialConfig.model_validate_json(frozen.user_attrs[CONFIG])
-        else:
-            config = self._suggest(live)
-        created = self._sink.begin(frozen.number, config.family, live.params)
-        reported = max(frozen.intermediate_values, default=0)
-        asked = frozen.user_attrs.get(ASKED, time.time())
-        return _Trial(frozen.number, config, live, created, asked, reported=reported)
 
     def _tick(self) -> None:
         self.progress.elapsed = self.elapsed

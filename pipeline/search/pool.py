@@ -14,9 +14,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from pipeline.errors import SearchError
-from pipeline.training.config import TrainSettings
+from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.devices import Slot
-from pipeline.training.messages import Answer, Idle, Setup, Train, Verdicts
+from pipeline.training.messages import Answer, Calibrate, Idle, Setup, Train, Verdicts
 from pipeline.training.trainer import Job, Verdict
 
 _CREDENTIAL_PREFIXES = ("MLFLOW_", "PREFECT_", "AWS_", "AZURE_", "GOOGLE_")
@@ -97,6 +97,11 @@ class WorkerPool:
         worker.since = time.monotonic()
         self._send(worker, Train(tuple(jobs)))
 
+    def calibrate(self, worker: Worker, config: TrialConfig) -> None:
+        """Have a ready worker time cohorts of a trial's class."""
+        worker.ready = False
+        self._send(worker, Calibrate(config))
+
     def answer(self, worker: Worker, verdicts: Mapping[int, Verdict]) -> None:
         """Tell a worker which of its trials are to end."""
         self._send(worker, Verdicts(dict(verdicts)))
@@ -118,7 +123,7 @@ class WorkerPool:
             _kill_group(worker.process)
         self.workers = []
 
-    def _send(self, worker: Worker, message: Train | Verdicts) -> None:
+    def _send(self, worker: Worker, message: Train | Calibrate | Verdicts) -> None:
         try:
             worker.connection.send(message)
         except (BrokenPipeError, ConnectionResetError):

@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import StoreError
 from pipeline.files import exclusive_lock
@@ -49,15 +50,14 @@ def open_store(uri: str) -> MlflowClient:
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with store_errors(f"open {shown_uri(uri)}"):
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        if not is_server(uri):
-            with exclusive_lock(_lock_path(uri), "opening the MLflow database", wait=True):
-                if uri.startswith(SQLITE):
-                    _write_ahead(Path(uri.removeprefix(SQLITE)))
-                # Stores are built at their first use; these two build both.
-                client.search_experiments(max_results=1)
-                client.search_registered_models(max_results=1)
-        return client
+        if is_server(uri):
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with exclusive_lock(_lock_path(uri), "opening the MLflow database", wait=True):
+            if uri.startswith(SQLITE):
+                _write_ahead(Path(uri.removeprefix(SQLITE)))
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)  # creates the tables
+            client.search_registered_models(max_results=1)  # the registry's store is built at its first use
+            return client
 
 
 def _lock_path(uri: str) -> Path:
@@ -86,7 +86,7 @@ def store_errors(doing: str) -> Iterator[None]:
         status = error.get_http_status_code()  # type: ignore[no-untyped-call]
         kind = StoreRefusedError if 400 <= status < 500 and status not in RETRYABLE_4XX else StoreError
         raise kind(_one_line(f"MLflow could not {doing}: {error.message}")) from error
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         raise StoreError(_one_line(f"MLflow could not {doing}: {error}")) from error
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.training.config import TrainSettings
+from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.trainer import Job, Verdict
 
@@ -23,9 +23,24 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train these jobs, then say `Idle`."""
+    """Train these jobs as one cohort, then say `Idle`."""
 
     jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrate:
+    """Time cohorts of this trial's class, then say `Calibrated` and `Idle`."""
+
+    config: TrialConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """How much faster than alone trials of a class train together, by cohort size."""
+
+    cost_class: str
+    gains: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +69,5 @@ class Idle:
     """Ready for jobs: after set-up, and whenever a `Train` is through."""
 
 
-Message = Setup | Train | Verdicts
-Answer = Report | Ended | Idle
+Message = Setup | Train | Calibrate | Verdicts
+Answer = Report | Ended | Calibrated | Idle

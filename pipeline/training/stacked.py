@@ -39,6 +39,12 @@ def shape_class(config: TrialConfig, spec: DataSpec) -> Hashable | None:
     )
 
 
+def class_parameters(family: str) -> tuple[str, ...]:
+    """Names in the search space that decide a family's shape class; empty for a family that does not stack."""
+    stack = FAMILIES[family].stack
+    return () if stack is None else (*stack.class_parameters, "train.batch_size", "loss.name")
+
+
 class StackedLearner:
     """A cohort of K members. Implements `pipeline.training.learner.Learner`."""
 

@@ -19,12 +19,17 @@ import torch
 
 from pipeline.data.development import load_development
 from pipeline.data.tensors import Development
+from pipeline.training.calibration import best_cohort_size, cost_class
+from pipeline.training.config import TrialConfig
 from pipeline.training.learner import SoloLearner
 from pipeline.training.measurement import Measurement, Outcome
-from pipeline.training.messages import Ended, Idle, Report, Setup, Train, Verdicts
+from pipeline.training.messages import Calibrate, Calibrated, Ended, Idle, Report, Setup, Train, Verdicts
+from pipeline.training.stacked import StackedLearner
 from pipeline.training.trainer import Job, Verdict, peak_mb, train_cohort
 
 _PR_SET_PDEATHSIG = 1
+_GONE = (EOFError, BrokenPipeError, ConnectionResetError)
+"""What speaking to a controller that is gone raises."""
 
 
 class _ControllerMonitor:
@@ -37,6 +42,8 @@ class _ControllerMonitor:
     def __init__(self, connection: Connection, lockstep: bool) -> None:
         self._connection = connection
         self._lockstep = lockstep
+        self.over: set[int] = set()
+        """Trials that ended or were suspended."""
 
     def report(self, measurements: Sequence[Measurement]) -> Mapping[int, Verdict]:
         if not measurements:
@@ -49,20 +56,35 @@ class _ControllerMonitor:
             assert isinstance(message, Verdicts), message
             verdicts.update(message.verdicts)
             waiting = False
+        self.over |= {trial for trial, verdict in verdicts.items() if verdict == "suspend"}
         return verdicts
 
     def ended(self, outcome: Outcome) -> None:
+        self.over.add(outcome.trial)
         self._connection.send(Ended(outcome))
 
 
 def _train(jobs: Sequence[Job], data: Development, setup: Setup, monitor: _ControllerMonitor) -> None:
-    """Train jobs one after the other; what one of them raises is that trial's failure, not the worker's."""
+    """Train a cohort. What goes wrong with it as a whole, memory say, is tried again one by one; what goes wrong with a
+    trial alone is that trial's failure, never the worker's."""
     device = torch.device(setup.device)
+    if len(jobs) > 1:
+        try:
+            stacked = StackedLearner([job.config for job in jobs], data.train, data.spec, setup.settings, device)
+            train_cohort(jobs, stacked, data, setup.settings, monitor)
+            return
+        except _GONE:
+            raise
+        except Exception:
+            traceback.print_exc()  # into the worker's log; the trials go on alone from their checkpoints
+            _free_memory()
     for job in jobs:
+        if job.trial in monitor.over:
+            continue
         try:
             learner = SoloLearner(job.config, data.train, data.spec, setup.settings, device)
             train_cohort([job], learner, data, setup.settings, monitor)
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except _GONE:
             raise
         except torch.OutOfMemoryError as error:
             _fail(job, f"out_of_memory: {str(error).splitlines()[0]}", monitor)
@@ -70,10 +92,25 @@ def _train(jobs: Sequence[Job], data: Development, setup: Setup, monitor: _Contr
             _fail(job, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", monitor)
 
 
+def _calibrate(config: TrialConfig, data: Development, setup: Setup) -> Calibrated:
+    """Time cohorts; where that fails, the trial trains alone and says for itself what is wrong."""
+    try:
+        gains = best_cohort_size(config, data, setup.settings, torch.device(setup.device))
+    except Exception:
+        traceback.print_exc()
+        _free_memory()
+        gains = {1: 1.0}
+    return Calibrated(cost_class(config, data.spec, setup.device), gains)
+
+
 def _fail(job: Job, reason: str, monitor: _ControllerMonitor) -> None:
     monitor.ended(
         Outcome(trial=job.trial, state="FAIL", peak_mb=peak_mb(), error=reason, traceback=traceback.format_exc())
     )
+    _free_memory()
+
+
+def _free_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
@@ -97,15 +134,17 @@ def main(handle: int, parent: int) -> None:
         torch.set_num_threads(setup.threads)
         torch.use_deterministic_algorithms(setup.settings.deterministic)
         data = load_development(setup.development).to(torch.device(setup.device))
-        monitor = _ControllerMonitor(connection, lockstep=setup.settings.deterministic)
         while True:
             connection.send(Idle())
             message = connection.recv()
             while isinstance(message, Verdicts):  # for trials that had ended when it arrived
                 message = connection.recv()
-            assert isinstance(message, Train), message
-            _train(message.jobs, data, setup, monitor)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+            if isinstance(message, Calibrate):
+                connection.send(_calibrate(message.config, data, setup))
+            else:
+                assert isinstance(message, Train), message
+                _train(message.jobs, data, setup, _ControllerMonitor(connection, setup.settings.deterministic))
+    except _GONE:
         return
 
 

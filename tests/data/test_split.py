@@ -98,3 +98,11 @@ def test_keys_that_cannot_divide(key: list[Any], config: dict[str, str], message
 def test_stratified_needs_classes() -> None:
     with pytest.raises(DataError, match="needs classes"):
         split(20, None, by="stratified")
+
+
+def test_distinct_stamps_divide_exactly() -> None:
+    stamps = np.random.default_rng(0).permutation(100)
+    result = split(100, None, stamps, by="time", column="k")
+    assert sorted(stamps[result.train]) == list(range(60))
+    assert sorted(stamps[result.validation]) == list(range(60, 80))
+    assert sorted(stamps[result.test]) == list(range(80, 100))

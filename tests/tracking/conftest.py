@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tracking.mlflow import migrate
+from tests.tracking.stores import make_template
 
 
 @pytest.fixture(scope="session")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    migrate(f"sqlite:///{path}")
-    return path
+    return make_template(tmp_path_factory.mktemp("template"))

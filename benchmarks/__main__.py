@@ -1,0 +1,28 @@
+"""``python -m benchmarks [NAME] [options]``: one benchmark, or all of them; ``NAME --help`` lists its options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from benchmarks import cohort
+
+BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {"cohort": cohort.main}
+
+
+def main(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0].startswith("-"):
+        for run in BENCHMARKS.values():
+            run(arguments)
+        return 0
+    name, *rest = arguments
+    if name not in BENCHMARKS:
+        print(f"error: no benchmark is named {name!r}; choose one of {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    BENCHMARKS[name](rest)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,197 @@
+"""Asking the study for trials, one cohort after the other.
+
+The first trial of a cohort is asked for freely and leads. Its followers take over what defines its shape class (depth,
+activation, batch size: names that the family declares) and are sampled in everything else, each with all results there
+are and with the running trials as constant liars. So a search explores architectures cohort by cohort, and within a
+cohort what can differ inside one computation.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from pipeline.config import Budget
+from pipeline.data.spec import DataSpec
+from pipeline.search.calibrations import Calibrations
+from pipeline.search.live import Cohort, LiveTrial
+from pipeline.search.progress import Progress
+from pipeline.search.study import OptunaSuggester, Study
+from pipeline.training.calibration import cost_class
+from pipeline.training.config import TrialConfig
+from pipeline.training.stacked import class_parameters, shape_class
+
+ASKED, CONFIG, COHORT, FIRST = "automl.asked", "automl.config", "automl.cohort", "automl.first"
+"""User attributes of a trial in the study: when, what, with whom, and whether it was one of the plan's first."""
+
+RUN_CREATION_WAIT_S = 5.0
+"""How long a trial waits for its run to exist before it trains all the same (the tracker delivers it later)."""
+SLICE_S = 0.1
+"""How long asking goes on before workers are listened to again."""
+FEW = 10
+"""So many trials may always be in flight: TPE's first ten are random anyway."""
+BUDGET_SHARE = 10
+"""One part in so many of the trial budget may be training at a time: the rest is sampled with those results."""
+
+Suggest = Callable[[OptunaSuggester, int], TrialConfig]
+"""A search space: from a suggester and the trial's seed to a config."""
+Begin = Callable[[int, str, Mapping[str, object]], "Future[str]"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """What a controller searches."""
+
+    search: str
+    directory: Path
+    spec: DataSpec
+    metric: str
+    budget: Budget
+    seed: int
+    suggest: Suggest
+    calibrations: Calibrations
+    first: Sequence[Mapping[str, object]] = ()
+    """Parameters of the first trials, in order: defaults and the best of an earlier search."""
+    lockstep: bool = False
+    """Every suggestion is made with all earlier results, whatever the timing."""
+    max_cohort: int | None = None
+    """Most trials in a cohort; None leaves it to the calibration."""
+
+
+class Asker:
+    """Keeps cohorts ready for the slots."""
+
+    def __init__(self, plan: SearchPlan, study: Study, begin: Begin, progress: Progress) -> None:
+        self._plan, self._study, self._begin, self._progress = plan, study, begin, progress
+        self._n_first = 0
+        self.waiting: deque[Cohort] = deque()
+
+    def ask(self, n_slots: int, n_idle: int) -> bool:
+        """Ask for a while; whether there is more to ask for at once."""
+        until = time.monotonic() + SLICE_S
+        while time.monotonic() < until:
+            if self._exhausted():
+                return False
+            open_cohort = next((c for c in self.waiting if c.wanted is not None and not c.full), None)
+            if open_cohort is not None:
+                self._follow(open_cohort)
+            elif len(self.waiting) < (n_idle if self._plan.lockstep else n_slots):
+                self._lead(n_slots)
+            else:
+                return False
+        return True
+
+    def untimed(self) -> TrialConfig | None:
+        """A trial whose class must be timed before its cohort can grow."""
+        return next((c.trials[0].config for c in self.waiting if c.wanted is None), None)
+
+    def timed(self, measured: str, gains: Mapping[int, float], n_slots: int) -> None:
+        """A class was timed: cohorts that waited for it know their size."""
+        self._plan.calibrations.add(measured, gains)
+        for cohort in self.waiting:
+            if cohort.wanted is None:
+                cohort.wanted = self._size(cohort.trials[0].config, n_slots)
+
+    def take(self) -> Cohort | None:
+        """The next cohort that can train now."""
+        for cohort in self.waiting:
+            if not cohort.full and not (cohort.wanted is not None and self._exhausted()):
+                continue
+            late = time.time() - RUN_CREATION_WAIT_S
+            if all(trial.created.done() or trial.asked < late for trial in cohort.trials):
+                self.waiting.remove(cohort)
+                return cohort
+        return None
+
+    def again(self, trials: Sequence[LiveTrial]) -> None:
+        """Trials whose worker died: each alone, so that the one that kills workers is found."""
+        for trial in trials:
+            self.waiting.appendleft(Cohort([trial], wanted=1))
+
+    def take_up(self, unfinished: Sequence[FrozenTrial]) -> None:
+        """Unfinished trials of an earlier start, in the cohorts that they were in."""
+        by_cohort: dict[int, list[LiveTrial]] = {}
+        for frozen in unfinished:
+            leader = frozen.user_attrs.get(COHORT, frozen.number)
+            by_cohort.setdefault(leader, []).append(self._restore(frozen))
+        self.waiting.extend(Cohort(trials, wanted=len(trials)) for trials in by_cohort.values())
+
+    def count_first(self, trials: Sequence[FrozenTrial]) -> None:
+        """How many of the plan's first trials an earlier start has asked for."""
+        self._n_first = sum(FIRST in trial.user_attrs for trial in trials)
+
+    def _exhausted(self) -> bool:
+        trials = self._plan.budget.trials
+        return trials is not None and self._progress.asked >= trials
+
+    def _lead(self, n_slots: int) -> None:
+        fixed: dict[str, object] = {}
+        if self._n_first < len(self._plan.first):
+            fixed = {**self._plan.first[self._n_first]}
+        trial = self._ask_one(fixed, is_first=bool(fixed))
+        self._n_first += bool(fixed)
+        self.waiting.append(Cohort([trial], wanted=self._size(trial.config, n_slots)))
+
+    def _follow(self, cohort: Cohort) -> None:
+        leader = cohort.trials[0]
+        names = {"family", *class_parameters(leader.config.family)}
+        fixed = {name: value for name, value in leader.live.params.items() if name in names}
+        trial = self._ask_one(fixed, leader=leader.number)
+        if shape_class(trial.config, self._plan.spec) == shape_class(leader.config, self._plan.spec):
+            cohort.trials.append(trial)
+        else:
+            self.waiting.append(Cohort([trial], wanted=1))
+
+    def _size(self, config: TrialConfig, n_slots: int) -> int | None:
+        """How large a cohort may be: what was measured to pay, and few enough for the sampler to learn in between."""
+        limit = self._plan.max_cohort
+        if limit == 1 or shape_class(config, self._plan.spec) is None:
+            return 1
+        measured = self._plan.calibrations.size(cost_class(config, self._plan.spec, self._plan.calibrations.device))
+        if measured is None:
+            return None
+        in_flight = max(FEW, self._progress.ended // 2, (self._plan.budget.trials or 0) // BUDGET_SHARE)
+        size = min(measured, max(1, in_flight // n_slots))
+        return size if limit is None else min(size, limit)
+
+    def _ask_one(self, fixed: Mapping[str, object], *, is_first: bool = False, leader: int | None = None) -> LiveTrial:
+        started = time.monotonic()
+        study = self._study.optuna
+        if fixed and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                study.enqueue_trial(dict(fixed))
+        live = study.ask()
+        if is_first:
+            live.set_user_attr(FIRST, True)
+        live.set_user_attr(COHORT, live.number if leader is None else leader)
+        config = self._suggest(live)
+        self._study.commit()
+        self._progress.asked += 1
+        self._progress.optuna_s += time.monotonic() - started
+        created = self._begin(live.number, config.family, live.params)
+        return LiveTrial(live.number, config, live, created, asked=time.time())
+
+    def _suggest(self, live: Trial) -> TrialConfig:
+        config = self._plan.suggest(OptunaSuggester(live), self._plan.seed + live.number)
+        live.set_user_attr(CONFIG, config.model_dump_json())
+        live.set_user_attr(ASKED, time.time())
+        return config
+
+    def _restore(self, frozen: FrozenTrial) -> LiveTrial:
+        """Where a power cut tore a trial's description off, what it had chosen stays and the rest is suggested again."""
+        live = self._study.running(frozen.number)
+        stored = frozen.user_attrs.get(CONFIG)
+        config = self._suggest(live) if stored is None else TrialConfig.model_validate_json(stored)
+        created = self._begin(frozen.number, config.family, live.params)
+        reported = max(frozen.intermediate_values, default=0)
+        asked = frozen.user_attrs.get(ASKED, time.time())
+        return LiveTrial(frozen.number, config, live, created, asked, reported=reported)

@@ -1,0 +1,50 @@
+"""A trial between being asked for and being told, and the cohort it trains in."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from optuna.trial import Trial
+
+from pipeline.training.config import TrialConfig
+from pipeline.training.measurement import Measurement
+from pipeline.training.trainer import Verdict
+
+
+@dataclass(slots=True, eq=False)
+class LiveTrial:
+    """One unfinished trial."""
+
+    number: int
+    config: TrialConfig
+    live: Trial
+    created: Future[str]
+    """Done when the tracker has its run."""
+    asked: float
+    """Unix seconds."""
+    curve: list[Measurement] = field(default_factory=list)
+    verdict: Verdict | None = None
+    reported: int = 0
+    """Last epoch that the study has."""
+    deaths: int = 0
+    slot: str = ""
+    cohort: str | None = None
+    """The company it trains in, for the record; None alone."""
+
+
+@dataclass(slots=True, eq=False)
+class Cohort:
+    """Trials of one shape class that train, or will train, together. The first one leads: it was asked for freely."""
+
+    trials: list[LiveTrial]
+    wanted: int | None
+    """How many it is to have; None until its class has been timed."""
+
+    @property
+    def full(self) -> bool:
+        return self.wanted is not None and len(self.trials) >= self.wanted
+
+    def name(self) -> str | None:
+        """``#012 and 15 more``."""
+        return f"#{self.trials[0].number:03d} and {len(self.trials) - 1} more" if len(self.trials) > 1 else None

@@ -1,0 +1,104 @@
+"""How many trials to train together: measured, because it depends on family, size, batch and device.
+
+Small dense nets gain tenfold; a cohort whose activations leave the cache, or a family without stacked kernels worth having,
+gains nothing. So each class is timed for a fraction of a second with growing cohorts, and a cohort of one, which is the
+ordinary module, stays the answer wherever stacking does not pay.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Development
+from pipeline.models import FAMILIES
+from pipeline.training.config import TrainSettings, TrialConfig
+from pipeline.training.learner import Learner, SoloLearner
+from pipeline.training.stacked import StackedLearner, shape_class
+
+SIZES = (4, 8, 16, 32, 64)
+BATCHES = 6
+"""Steps that are timed for each size, twice; the better time counts."""
+WORTH = 1.05
+"""Training together must be this much faster to be preferred: below it, the noise of the measurement decides."""
+MEMORY_SHARE = 0.5
+"""Of the free memory, what a cohort's parameters, gradients, optimiser state and activations may take."""
+
+
+def cost_class(config: TrialConfig, spec: DataSpec, device: str) -> str:
+    """Trials that are timed once for all: ``mlp/cpu/2^21``, the power of two of parameters times rows in a batch."""
+    work = round(math.log2(max(1, _n_params(config, spec)) * config.optimisation.batch_size))
+    return f"{config.family}/{device.split(':')[0]}/2^{work}"
+
+
+def best_cohort_size(
+    config: TrialConfig, data: Development, settings: TrainSettings, device: torch.device, limit: int = SIZES[-1]
+) -> dict[int, float]:
+    """Trial-epochs a second relative to one trial alone, by cohort size; the largest value's key is the size to take.
+
+    Sizes grow until one is slower than the one before, or would not fit into memory.
+    """
+    gains = {1: 1.0}
+    if shape_class(config, data.spec) is None or limit < SIZES[0]:
+        return gains
+    rows = min(len(data.train), BATCHES * config.optimisation.batch_size)
+    part = data.train.take(slice(0, rows))
+    alone = _seconds(SoloLearner(config, part, data.spec, settings, device), device)
+    for size in SIZES:
+        if size > limit or not _fits(config, data.spec, size, device):
+            break
+        configs = [config.model_copy(update={"seed": config.seed + i}) for i in range(size)]
+        together = _seconds(StackedLearner(configs, part, data.spec, settings, device), device)
+        gains[size] = alone * size / together
+        if gains[size] < max(gains.values()):
+            break
+    return gains
+
+
+def choose(gains: dict[int, float]) -> int:
+    """The size with the largest gain, 1 where no gain is worth it."""
+    best = max(gains, key=lambda size: gains[size])
+    return best if gains[best] >= WORTH else 1
+
+
+def _seconds(learner: Learner, device: torch.device) -> float:
+    learner.train_epoch()
+    times = []
+    for _ in range(2):
+        _wait(device)
+        started = time.perf_counter()
+        learner.train_epoch()
+        _wait(device)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _fits(config: TrialConfig, spec: DataSpec, size: int, device: torch.device) -> bool:
+    """Sixteen bytes a parameter (weights, gradient, two moments) and twice the inputs of a batch, a member."""
+    learner_bytes = 16 * _n_params(config, spec)
+    values = spec.n_numeric + len(spec.cardinalities) + spec.channels * spec.height * spec.width
+    values += spec.n_steps * spec.n_features
+    needed = size * (learner_bytes + 8 * values * config.optimisation.batch_size)
+    return needed <= MEMORY_SHARE * _free_bytes(device)
+
+
+def _n_params(config: TrialConfig, spec: DataSpec) -> int:
+    with torch.device("meta"):
+        module = FAMILIES[config.family].build(config.model, spec)
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with open("/proc/meminfo") as file:
+        available = next(line for line in file if line.startswith("MemAvailable"))
+    return int(available.split()[1]) * 1024

@@ -1,0 +1,87 @@
+"""Encoders of the MLP."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Inputs
+from pipeline.models.mlp import MLP, CategoricalEncoder, MLPConfig, NumericEncoder, SequenceEncoder, default, most_bins
+from tests.models.examples import SPECS
+
+TABLE = SPECS["tabular"]
+
+
+def test_a_bin_says_how_far_the_value_has_come_through_it() -> None:
+    """Column 0 has the edges -2, -1, 0, 1, 2."""
+    encoder = NumericEncoder(MLPConfig(n_bins=8), TABLE)
+    x = torch.zeros(5, 4)
+    x[:, 0] = torch.tensor([-2.0, -1.5, 0.0, 1.25, 2.0])
+    expected = torch.tensor([[0, 0, 0, 0], [0.5, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0.25], [1, 1, 1, 1]])
+    torch.testing.assert_close(encoder.bins(x)[:, 0, 1:], expected)
+    torch.testing.assert_close(encoder.bins(x)[:, 0, 0], x[:, 0])
+
+
+def test_outside_the_outer_edges_only_the_plain_value_goes_on() -> None:
+    bins = NumericEncoder(MLPConfig(n_bins=8), TABLE).bins(torch.full((1, 4), 100.0))[0, 0]
+    assert bins.tolist() == [100, 1, 1, 1, 1]
+
+
+def test_bins_that_a_column_does_not_have_stay_zero() -> None:
+    """Column 1 has one bin, column 2 is constant and has none."""
+    bins = NumericEncoder(MLPConfig(n_bins=8), TABLE).bins(torch.full((1, 4), 1.0))[0]
+    assert bins[1].tolist() == [1, 0.75, 0, 0, 0]
+    assert bins[2].tolist() == [1, 0, 0, 0, 0]
+
+
+def test_fewer_bins_keep_the_outer_edges() -> None:
+    encoder = NumericEncoder(MLPConfig(n_bins=2), TABLE)
+    assert encoder.left_FN[0].tolist() == [-2, 0]
+    assert encoder.bins(torch.full((1, 4), 2.0))[0, 0].tolist() == [2, 1, 1]
+
+
+def test_no_bins_leave_the_plain_values() -> None:
+    x = torch.randn(3, 4)
+    assert torch.equal(NumericEncoder(MLPConfig(n_bins=0), TABLE)(x), x)
+
+
+def test_a_level_that_training_never_saw_says_nothing_at_first() -> None:
+    encoder = CategoricalEncoder(MLPConfig(), TABLE)
+    assert not encoder(torch.zeros(1, 2, dtype=torch.int64)).any()
+    assert encoder(torch.tensor([[1, 0]])).any()
+
+
+def test_columns_do_not_share_levels() -> None:
+    """Cardinalities are 3 and 7: the last level of the first column is not the first of the second."""
+    encoder = CategoricalEncoder(MLPConfig(d_embedding=4), TABLE)
+    first, second = encoder(torch.tensor([[2, 1]])).view(2, 4)
+    assert torch.equal(first, encoder.table.weight[2])
+    assert torch.equal(second, encoder.table.weight[3 + 1])
+
+
+@pytest.mark.parametrize(("n_numeric", "cardinalities"), [(0, (4,)), (3, ()), (3, (4, 5))])
+def test_either_sort_of_column_may_be_missing(n_numeric: int, cardinalities: tuple[int, ...]) -> None:
+    spec = DataSpec(
+        kind="tabular", task="regression", n_numeric=n_numeric, cardinalities=cardinalities, n_train=100, n_validation=10
+    )  # fmt: skip
+    categories = torch.ones(2, len(cardinalities), dtype=torch.int64) if cardinalities else None
+    assert MLP(default(spec), spec)(Inputs(torch.zeros(2, n_numeric), categories)).shape == (2, 1)
+
+
+def test_wide_data_gets_fewer_bins_and_no_embeddings() -> None:
+    edges = tuple(float(i) for i in range(49))
+    spec = TABLE.model_copy(update={"n_numeric": 4_000, "bins": (edges,) * 4_000})
+    assert most_bins(spec) == 3
+    assert default(spec).d_numeric_embedding == 0
+
+
+def test_a_sequence_is_cut_or_padded_to_the_training_length() -> None:
+    spec = SPECS["sequence"]
+    encoder = SequenceEncoder(spec)
+    x = torch.randn(2, 4, 3)
+    short = encoder(Inputs(x, None, torch.tensor([4, 4])))
+    assert torch.equal(short[:, : 4 * 3], x.flatten(1))
+    assert not short[:, 4 * 3 :].any()
+    long = torch.randn(2, 20, 3)
+    assert torch.equal(encoder(Inputs(long, None, torch.tensor([20, 20]))), long[:, : spec.n_steps].flatten(1))

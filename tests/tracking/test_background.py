@@ -1,0 +1,189 @@
+"""The search never waits for the store, and nothing that was said gets lost without a word."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PackageError, StoreError
+from pipeline.records import TrialRecord
+from pipeline.tracking.background import BackgroundTracker
+from pipeline.tracking.base import StoreRefusedError
+from pipeline.tracking.memory import InMemoryTracker
+from tests.tracking.records import PARAMS, SEARCH, record, search_info
+
+LONG_S = 20.0
+"""Longer than anything here takes: reaching it is a failure."""
+
+
+class Moody(InMemoryTracker):
+    """A store that waits for `gate`, and raises the next of `moods` instead of storing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.moods: list[Exception] = []
+        self.heard: list[str] = []
+        self.start_search(search_info())
+
+    def start_trial(self, search: str, number: int, family: str, params: Mapping[str, object]) -> str:
+        self._behave(f"start {number}")
+        return super().start_trial(search, number, family, params)
+
+    def finish_trial(self, record: TrialRecord, package: Path | None) -> str:
+        self._behave(f"end {record.number}")
+        return super().finish_trial(record, package)
+
+    def _behave(self, what: str) -> None:
+        self.gate.wait(LONG_S)
+        if self.moods:
+            raise self.moods.pop(0)
+        self.heard.append(what)
+
+
+@pytest.fixture
+def store() -> Moody:
+    return Moody()
+
+
+def test_a_trials_start_is_known_to_be_stored_once_its_future_is_done(store: Moody) -> None:
+    background = BackgroundTracker(store)
+    run_id = background.start_trial(SEARCH, 12, "mlp", PARAMS).result(LONG_S)
+    assert store.runs[f"{SEARCH}/12"].id == run_id
+    assert background.close() == ()
+
+
+def test_a_slow_store_delays_nobody(store: Moody) -> None:
+    store.gate.clear()
+    background = BackgroundTracker(store)
+    started = time.monotonic()
+    futures = [background.start_trial(SEARCH, number, "mlp", {}) for number in range(100)]
+    assert time.monotonic() - started < 1.0
+    assert not any(future.done() for future in futures)
+    store.gate.set()
+    assert background.close() == ()
+    assert all(future.done() for future in futures)
+
+
+def test_what_is_said_is_delivered_in_its_order(store: Moody) -> None:
+    background = BackgroundTracker(store)
+    for number in range(5):
+        background.start_trial(SEARCH, number, "mlp", {})
+        background.finish_trial(record(number), None)
+    background.close()
+    assert store.heard == [f"{what} {number}" for number in range(5) for what in ("start", "end")]
+
+
+def test_an_outage_is_sat_out(store: Moody) -> None:
+    store.moods = [StoreError("away"), StoreError("away")]
+    background = BackgroundTracker(store)
+    assert background.start_trial(SEARCH, 0, "mlp", {}).result(LONG_S)
+    assert background.errors() == ()
+    background.close()
+
+
+def test_a_refusal_is_not_repeated_and_the_next_message_is_delivered(store: Moody) -> None:
+    store.moods = [StoreRefusedError("a param may not have this name")]
+    background = BackgroundTracker(store)
+    refused = background.start_trial(SEARCH, 0, "mlp", {})
+    accepted = background.start_trial(SEARCH, 1, "mlp", {})
+    assert accepted.result(LONG_S)
+    assert isinstance(refused.exception(LONG_S), StoreRefusedError)
+    assert [undelivered.what for undelivered in background.close()] == ["start of trial 0"]
+
+
+def test_an_error_of_our_own_never_ends_the_thread(store: Moody) -> None:
+    store.moods = [KeyError("a bug")]
+    background = BackgroundTracker(store)
+    background.start_trial(SEARCH, 0, "mlp", {})
+    assert background.start_trial(SEARCH, 1, "mlp", {}).result(LONG_S)
+    (undelivered,) = background.close()
+    assert isinstance(undelivered.error, KeyError)
+
+
+def test_an_outage_that_outlasts_patience_gives_the_message_up(store: Moody) -> None:
+    store.moods = [StoreError("away")] * 3
+    background = BackgroundTracker(store, patience_s=0.3)
+    given_up = background.start_trial(SEARCH, 0, "mlp", {})
+    assert isinstance(given_up.exception(LONG_S), StoreError)
+    background.close()
+
+
+def test_a_package_is_written_in_the_threads_time_and_its_failure_is_listed(store: Moody, tmp_path: Path) -> None:
+    background = BackgroundTracker(store)
+    threads: list[str] = []
+
+    def write() -> Path:
+        threads.append(threading.current_thread().name)
+        return tmp_path
+
+    def fail() -> Path:
+        raise PackageError("damaged weights")
+
+    background.finish_trial(record(1), write)
+    background.finish_trial(record(2), fail)
+    (undelivered,) = background.close()
+    assert threads == ["tracker"]
+    assert store.runs[f"{SEARCH}/1"].model == tmp_path
+    assert (undelivered.what, str(undelivered.error)) == ("end of trial 2", "damaged weights")
+
+
+def test_one_message_too_many_is_undelivered_at_once_and_does_not_block(store: Moody) -> None:
+    store.gate.clear()
+    background = BackgroundTracker(store, capacity=2)
+    futures = [background.start_trial(SEARCH, number, "mlp", {}) for number in range(6)]
+    late = [future for future in futures if future.done()]
+    assert 3 <= len(late) <= 4, "two wait, and one may be with the store already"
+    store.gate.set()
+    assert len(background.close()) == len(late)
+
+
+def test_closing_waits_no_longer_than_it_was_told_and_lists_what_remains(store: Moody) -> None:
+    store.gate.clear()
+    background = BackgroundTracker(store)
+    futures = [background.start_trial(SEARCH, number, "mlp", {}) for number in range(3)]
+    started = time.monotonic()
+    undelivered = background.close(timeout=0.3)
+    assert time.monotonic() - started < 5.0
+    assert [entry.what for entry in undelivered] == ["start of trial 1", "start of trial 2"]
+    store.gate.set()
+    assert futures[0].result(LONG_S), "what the store was busy with is still delivered"
+
+
+def test_closing_during_an_outage_gives_up_at_the_deadline(store: Moody) -> None:
+    store.moods = [StoreError("away")] * 1000
+    background = BackgroundTracker(store)
+    background.start_trial(SEARCH, 0, "mlp", {})
+    background.start_trial(SEARCH, 1, "mlp", {})
+    started = time.monotonic()
+    assert len(background.close(timeout=0.5)) == 2
+    assert time.monotonic() - started < 5.0
+
+
+def test_closing_twice_is_closing_once(store: Moody) -> None:
+    background = BackgroundTracker(store)
+    background.start_trial(SEARCH, 0, "mlp", {})
+    assert background.close() == background.close() == ()
+
+
+def test_what_comes_after_closing_is_undelivered(store: Moody) -> None:
+    background = BackgroundTracker(store)
+    background.close()
+    assert background.start_trial(SEARCH, 0, "mlp", {}).exception(LONG_S) is not None
+    assert len(background.errors()) == 1
+
+
+def test_flush_tells_whether_all_is_stored(store: Moody) -> None:
+    store.gate.clear()
+    background = BackgroundTracker(store)
+    background.start_trial(SEARCH, 0, "mlp", {})
+    assert not background.flush(timeout=0.05)
+    store.gate.set()
+    assert background.flush(LONG_S)
+    assert store.heard == ["start 0"]
+    background.close()

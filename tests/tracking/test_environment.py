@@ -1,0 +1,43 @@
+"""MLflow is configured before it is imported, and not imported before it is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.tracking.environment import ENFORCED
+
+
+def run(code: str, **environment: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["pipeline.tracking.base", "pipeline.tracking.memory", "pipeline.tracking.background", "pipeline.packaging"],
+)
+def test_ports_fakes_and_packages_do_without_mlflow(module: str) -> None:
+    stores = "{'mlflow', 'optuna', 'prefect'}"
+    assert run(f"import {module}, sys; print({stores} & set(sys.modules))") == "set()"
+
+
+def test_unpickling_is_off_even_where_the_user_has_it_on() -> None:
+    code = (
+        "import pipeline.tracking\n"
+        "from mlflow.environment_variables import MLFLOW_ALLOW_PICKLE_DESERIALIZATION as it\n"
+        "print(it.get())"
+    )
+    assert "MLFLOW_ALLOW_PICKLE_DESERIALIZATION" in ENFORCED
+    assert run(code, MLFLOW_ALLOW_PICKLE_DESERIALIZATION="true") == "False"
+
+
+def test_what_the_user_has_set_stays() -> None:
+    code = "import os, pipeline.tracking; print(os.environ['MLFLOW_HTTP_REQUEST_TIMEOUT'])"
+    assert run(code, MLFLOW_HTTP_REQUEST_TIMEOUT="7") == "7"
