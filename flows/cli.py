@@ -174,10 +174,13 @@ def _console() -> Console:
 
 def main() -> None:
     """Entry point: errors that we raise on purpose are one line on stderr and their exit code."""
-    from pipeline.errors import AutoMLError
+    from pipeline.errors import AutoMLError, Interrupted
 
     try:
         app(standalone_mode=True)
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except AutoMLError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

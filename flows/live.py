@@ -51,7 +51,7 @@ def summary(progress: Progress) -> str:
     if progress.best is not None:
         parts.append(f"best {progress.metric} {progress.best:.4f} (#{progress.best_trial:03d})")
     parts.append(f"{clock(progress.elapsed)} elapsed")
-    if progress.seconds_left is not None:
+    if progress.seconds_left:
         parts.append(f"about {clock(progress.seconds_left)} left")
     return ", ".join(parts)
 

@@ -120,8 +120,8 @@ def stop_on_signals(stop: StopRequest) -> Iterator[None]:
         yield
         return
 
-    def request(_number: int, _frame: FrameType | None) -> None:
-        stop.request()
+    def request(number: int, _frame: FrameType | None) -> None:
+        stop.request(signal.Signals(number))
 
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from flows.leaderboard import leaderboard, to_csv
 from flows.workspace import Workspace
 from pipeline.config import ExperimentConfig
 from pipeline.data.prepare import Prepared, prepare
-from pipeline.errors import ConfigError, SearchError
+from pipeline.errors import ConfigError, Interrupted, SearchError
 from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate
 from pipeline.evaluation.gates import GateResult, judge
 from pipeline.evaluation.intervals import Interval
@@ -53,11 +54,9 @@ from search_spaces.narrow import Narrowed
 
 PREVIOUS_BEST = 3
 """How many of the last search's best trials a new one tries first."""
+DELIVERY_S = 600.0
+"""How long the end of a search waits for MLflow to take the last trials; later they are delivered by the next start."""
 EVALUATION, SUMMARY = "evaluation.json", "summary.md"
-
-
-class Interrupted(Exception):
-    """The search was asked to stop; it is resumable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +201,13 @@ def search_stage(
         )
         # Suggestions repeat only if results arrive in the same order: one worker.
         used = slots[:1] if deterministic else slots
-        with WorkerPool(used, prepared.directory, settings, directory / "workers") as pool:
+        with _delivering(stores), WorkerPool(used, prepared.directory, settings, directory / "workers") as pool:
             controller = Controller(plan, study, pool, sink, stop, _saving(directory, state, on_progress), elapsed)
             try:
                 reason = controller.run()
             except SearchError as error:
                 write_state(directory, state.model_copy(update={"status": "failed", "reason": str(error)}))
+                stores.background.flush(DELIVERY_S)
                 stores.tracker.finish_search(state.id, "FAILED", {}, {"automl.reason": str(error)[:500]}, {})
                 raise
         finished = not stop.requested
@@ -217,8 +217,17 @@ def search_stage(
         )
     if not finished:
         stores.tracker.finish_search(state.id, "KILLED", {}, {"automl.reason": "interrupted"}, {})
-        raise Interrupted(f"search {state.id} is interrupted; the same command goes on with it")
+        raise Interrupted(f"search {state.id} is interrupted; the same command goes on with it", stop.by)
     return controller.progress
+
+
+@contextmanager
+def _delivering(stores: Stores) -> Iterator[None]:
+    """On the way out the tracker has every trial, so that it can be spoken to directly again."""
+    try:
+        yield
+    finally:
+        stores.background.flush(DELIVERY_S)
 
 
 def _saving(directory: Path, state: SearchState, on_progress: Callable[[Progress], None]) -> Callable[[Progress], None]:

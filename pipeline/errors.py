@@ -9,11 +9,13 @@
     ├── SearchError             exit 1   the search as a whole could not go on, or produced nothing
     ├── GateError               exit 1   a promotion was refused by its gates or by a moved champion
     ├── PackageError            exit 1   a model's files are damaged, foreign or out of bounds
-    └── StoreError              exit 1   MLflow or Optuna storage refused an operation for good
+    ├── StoreError              exit 1   MLflow or Optuna storage refused an operation for good
+    └── Interrupted             exit 130 or 143: SIGINT or SIGTERM stopped the search; the same command goes on with it
 """
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 
@@ -64,3 +66,15 @@ class PackageError(AutoMLError):
 
 class StoreError(AutoMLError):
     """A tracking or study store refused an operation, after the retries it deserves."""
+
+
+class Interrupted(AutoMLError):
+    """The search was asked to stop and did; it is resumable.
+
+    Args:
+        by: the signal that asked; the exit code is 128 and its number, as of a process that the signal ended.
+    """
+
+    def __init__(self, message: str, by: signal.Signals) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + by

@@ -189,6 +189,6 @@ def check_overrides(overrides: Mapping[str, Any], spec: DataSpec, families: Sequ
     unreachable = sorted(overrides.keys() - parameter_names(spec, families, overrides).keys())
     if unreachable:
         raise ConfigError(
-            f"`search.space` narrows {unreachable[0]}, which no trial can have with the other entries",
-            f"remove {unreachable[0]} or allow what it belongs to",
+            f"`search.space` narrows {unreachable[0]}, which no trial can have",
+            f"remove {unreachable[0]}, or allow in the other entries what it belongs to",
         )

@@ -14,6 +14,8 @@ from flows.commands.loading import load
 from flows.commands.shown import Shown
 from flows.environment import configure
 from flows.live import clock, progress_view, summary
+from flows.stages import Experiment
+from flows.vetting import vet
 from pipeline.search.progress import Progress
 
 
@@ -22,7 +24,8 @@ def run_experiment(file: Path, overrides: tuple[str, ...], *, new: bool, prefect
     began = time.monotonic()
     config, root, workspace = load(file, overrides)
     configure(workspace.prefect_home)
-    # A wrong file or wrong data is found before anything is created.
+    vet(Experiment(config, root, workspace), new=new)
+    # These load MLflow, which a wrong file need not wait for.
     from flows.run import open_run, run_plainly
 
     console = Console(stderr=quiet, highlight=False, soft_wrap=True)

@@ -115,10 +115,9 @@ class RecurrentLayer(nn.Module):
         ahead_BTD: Tensor = self.ahead(x_BTD)[0]
         if self.back is None:
             return ahead_BTD
-        # Valid steps change places within their row; padding stays where it is. Done twice, it is undone.
+        # Valid steps change places within their row, which done twice is undone. What is put at padding does not matter.
         steps_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
-        mirrored_BT = last_B[:, None] - steps_T
-        mirrored_BT = torch.where(mirrored_BT >= 0, mirrored_BT, steps_T)
+        mirrored_BT = (last_B[:, None] - steps_T).clamp(min=0)
         back_BTD: Tensor = _steps(self.back(_steps(x_BTD, mirrored_BT))[0], mirrored_BT)
         return torch.cat([ahead_BTD, back_BTD], dim=2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import threading
 from dataclasses import dataclass, field
 
@@ -17,10 +18,16 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._first, self._second = threading.Event(), threading.Event()
+        self.by = signal.SIGINT
+        """The signal of the first request."""
 
-    def request(self) -> None:
+    def request(self, by: signal.Signals = signal.SIGINT) -> None:
         """Ask once (drain) or again (now)."""
-        (self._second if self._first.is_set() else self._first).set()
+        if self._first.is_set():
+            self._second.set()
+        else:
+            self.by = by
+            self._first.set()
 
     @property
     def requested(self) -> bool:

@@ -47,23 +47,17 @@ class InMemoryTracker:
         return run.id
 
     def start_trial(self, search: str, number: int, family: str, params: Mapping[str, object]) -> str:
-        tags = projection.trial_tags(search, number, family)
-        run = self._run(projection.trial_name(number, family), search, tags, projection.trial_key(search, number))
-        run.params |= projection.texts(params)
-        if projection.STATE not in run.tags:
-            run.status = "RUNNING"
-        return run.id
+        return self._trial(search, number, family, params).id
 
     def finish_trial(self, record: TrialRecord, package: Path | None) -> str:
-        run_id = self.start_trial(record.search, record.number, record.family, record.params)
-        run = self.runs[projection.trial_key(record.search, record.number)]
+        run = self._trial(record.search, record.number, record.family, record.params)
         run.log(projection.trial_points(record))
         run.tags |= projection.end_tags(record)
         run.model = package or run.model
         if record.traceback is not None:
             run.files[projection.TRACEBACK_PATH] = record.traceback.encode()
         run.status = projection.STATUS[record.state]
-        return run_id
+        return run.id
 
     def finish_finalist(self, search: str, info: FinalistInfo, package: Path | None, files: Mapping[str, Path]) -> str:
         key, name = projection.finalist_key(search, info.trial), projection.finalist_name(info.trial, info.family)
@@ -109,6 +103,14 @@ class InMemoryTracker:
             if child.status == "RUNNING":
                 child.status = "KILLED"
         self.runs[projection.search_key(search)].status = status
+
+    def _trial(self, search: str, number: int, family: str, params: Mapping[str, object]) -> MemoryRun:
+        tags = projection.trial_tags(search, number, family)
+        run = self._run(projection.trial_name(number, family), search, tags, projection.trial_key(search, number))
+        run.params |= projection.texts(params)
+        if projection.STATE not in run.tags:
+            run.status = "RUNNING"
+        return run
 
     def _run(self, name: str, search: str | None, tags: dict[str, str], key: str) -> MemoryRun:
         if key not in self.runs:

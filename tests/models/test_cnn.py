@@ -14,8 +14,15 @@ from pipeline.models.cnn import CNN, CNNConfig, Convolution, default, max_stages
 
 def image_spec(channels: int, height: int, width: int) -> DataSpec:
     return DataSpec(
-        kind="image", task="binary", labels=(0, 1), channels=channels, height=height, width=width, n_train=10, n_validation=5
-    )  # fmt: skip
+        kind="image",
+        task="binary",
+        labels=(0, 1),
+        channels=channels,
+        height=height,
+        width=width,
+        n_train=10,
+        n_validation=5,
+    )
 
 
 def plain_stages(model: CNN, x: Tensor) -> Tensor:

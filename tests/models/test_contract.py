@@ -177,8 +177,8 @@ GOLDEN: dict[tuple[str, str], tuple[float, ...]] = {
 
 @each_case
 def test_training_follows_the_recorded_losses(name: str, kind: str) -> None:
-    """Five steps of SGD without dropout. A change that is not meant to change results leaves these numbers alone; for one
-    that is, print them and record them anew. A family without a record is not compared."""
+    """Five steps of SGD without dropout. A change that is not meant to change results leaves these numbers alone; for
+    one that is, print them and record them anew. A family without a record is not compared."""
     if (name, kind) not in GOLDEN:
         pytest.skip(f"no losses are recorded for {name} on {kind} data")
     spec, batch = SPECS[kind], make_batch(SPECS[kind])

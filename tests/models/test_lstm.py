@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.data.tensors import Inputs
@@ -43,15 +45,14 @@ def test_last_is_the_final_state_of_each_direction() -> None:
     torch.testing.assert_close(model(inputs), model.head(torch.cat([final[0], final[1]], dim=1)))
 
 
-@pytest.mark.parametrize(("pooling", "reduced"), [("mean", torch.Tensor.mean), ("max", torch.Tensor.amax)])
-def test_pooling_is_over_valid_steps(pooling: str, reduced: object) -> None:
-    model = LSTM(LSTMConfig.model_validate({"d_hidden": 2, "pooling": pooling}), SPECS["sequence"])
-    x_BTD = torch.randn(2, 6, 4)
-    last_B = torch.tensor([1, 4])
-    valid_BT = torch.arange(6) <= last_B[:, None]
-    pooled = model._pooled(x_BTD, valid_BT, last_B)
-    assert callable(reduced)
-    torch.testing.assert_close(pooled, torch.stack([reduced(x_BTD[0, :2], 0), reduced(x_BTD[1, :5], 0)]))
+@pytest.mark.parametrize(("pooling", "reduced"), [("mean", torch.mean), ("max", torch.amax)])
+def test_pooling_is_over_valid_steps(pooling: str, reduced: Callable[[Tensor, int], Tensor]) -> None:
+    inputs = make_batch(SPECS["sequence"]).inputs
+    assert inputs.lengths is not None
+    model = LSTM(LSTMConfig.model_validate({"pooling": pooling, "dropout": 0.0}), SPECS["sequence"])
+    top_BTD = model.layers[0](inputs.x, inputs.lengths - 1)
+    pooled = torch.stack([reduced(row[:length], 0) for row, length in zip(top_BTD, inputs.lengths, strict=True)])
+    torch.testing.assert_close(model(inputs), model.head(pooled))
 
 
 def test_an_image_is_read_row_by_row() -> None:

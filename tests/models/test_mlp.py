@@ -62,9 +62,8 @@ def test_columns_do_not_share_levels() -> None:
 
 @pytest.mark.parametrize(("n_numeric", "cardinalities"), [(0, (4,)), (3, ()), (3, (4, 5))])
 def test_either_sort_of_column_may_be_missing(n_numeric: int, cardinalities: tuple[int, ...]) -> None:
-    spec = DataSpec(
-        kind="tabular", task="regression", n_numeric=n_numeric, cardinalities=cardinalities, n_train=100, n_validation=10
-    )  # fmt: skip
+    sizes = {"n_numeric": n_numeric, "cardinalities": cardinalities, "n_train": 100, "n_validation": 10}
+    spec = DataSpec.model_validate({"kind": "tabular", "task": "regression", **sizes})
     categories = torch.ones(2, len(cardinalities), dtype=torch.int64) if cardinalities else None
     assert MLP(default(spec), spec)(Inputs(torch.zeros(2, n_numeric), categories)).shape == (2, 1)
 

@@ -47,23 +47,25 @@ import sys
 import mlflow
 import pandas as pd
 mlflow.set_tracking_uri(sys.argv[1])
-for uri in ("models:/digits@champion", "models:/digits/1"):
-    model = mlflow.pyfunc.load_model(uri)
-model.predict(pd.read_csv(sys.argv[2])).to_csv(sys.argv[3], index=False)
+rows = pd.read_csv(sys.argv[2])
+for number, model_uri in enumerate(sys.argv[4:]):
+    mlflow.pyfunc.load_model(model_uri).predict(rows).to_csv(f"{sys.argv[3]}/{number}.csv", index=False)
 """
 
 
-def test_the_champion_loads_by_its_alias_in_a_fresh_process(
+def test_a_fresh_process_loads_the_model_by_alias_version_and_run_and_predicts_raw_rows(
     registry: MLflowRegistry, uri: str, runs: list[str], case: Case, package: Path, tmp_path: Path
 ) -> None:
     registry.move_champion("digits", registry.register("digits", runs[0], "key", {}).version, None)
     assert isinstance(case.features, pd.DataFrame)
     case.features.to_csv(tmp_path / "in.csv", index=False)
-    arguments = [uri, str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]
+    names = ["models:/digits@champion", "models:/digits/1", f"runs:/{runs[0]}/model"]
+    arguments = [uri, str(tmp_path / "in.csv"), str(tmp_path), *names]
     result = subprocess.run([sys.executable, "-c", PREDICT, *arguments], capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     expected = load_package(package).predict(case.features)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out.csv"), expected, rtol=1e-6, check_dtype=False)
+    for number in range(len(names)):
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / f"{number}.csv"), expected, rtol=1e-6, check_dtype=False)
     # MLflow leaves a note in the model folder; the package inside stays what it was.
     load_package(registry.download("digits", 1, tmp_path / "again"), package_digest(package))
 

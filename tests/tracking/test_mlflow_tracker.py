@@ -240,29 +240,6 @@ def test_no_message_shows_a_password() -> None:
 
 # Models.
 
-PREDICT = """
-import sys
-import mlflow
-import pandas as pd
-mlflow.set_tracking_uri(sys.argv[1])
-model = mlflow.pyfunc.load_model(sys.argv[2])
-model.predict(pd.read_csv(sys.argv[3])).to_csv(sys.argv[4], index=False)
-"""
-
-
-def test_a_trials_model_predicts_raw_rows_in_a_fresh_process(
-    tracker: MLflowTracker, uri: str, case: Case, package: Path, tmp_path: Path
-) -> None:
-    tracker.start_search(search_info())
-    run_id = tracker.finish_trial(record(), package)
-    assert isinstance(case.features, pd.DataFrame)
-    case.features.to_csv(tmp_path / "in.csv", index=False)
-    arguments = [uri, f"runs:/{run_id}/model", str(tmp_path / "in.csv"), str(tmp_path / "out.csv")]
-    result = subprocess.run([sys.executable, "-c", PREDICT, *arguments], capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stderr
-    expected = load_package(package).predict(case.features)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out.csv"), expected, rtol=1e-6, check_dtype=False)
-
 
 @pytest.fixture
 def folder(tracker: MLflowTracker, package: Path, client: MlflowClient, tmp_path: Path) -> Path:

@@ -1,0 +1,101 @@
+"""A race against a hand-written Optuna + DataLoader + MLflow script: the same data, space, trials, epochs and pruner.
+
+    python -m benchmarks race path/to/handrolled.py [--trials 300] [--seeds 0 1 2] [--json FILE]
+
+Both sides run as whole processes, in turn, one seed after the other, with nothing else of ours running. The hand-written
+script must print one JSON line with ``wall``, ``import_s``, ``best_val`` and ``test``, as the one that the README quotes does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+EXPERIMENT = Path(__file__).with_name("race.yaml")
+
+
+def main(arguments: list[str]) -> None:
+    """Run the race and print a Markdown table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks race", description=__doc__.splitlines()[0])
+    parser.add_argument("script", type=Path)
+    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args(arguments)
+    rows = []
+    for seed in chosen.seeds:
+        with tempfile.TemporaryDirectory(prefix="race-") as folder:
+            ours = _ours(Path(folder), chosen.trials, chosen.epochs, seed)
+        with tempfile.TemporaryDirectory(prefix="race-") as folder:
+            theirs = _theirs(chosen.script.absolute(), Path(folder), chosen.trials, chosen.epochs, seed)
+        rows.append({"seed": seed, "ours": ours, "theirs": theirs})
+        print(json.dumps(rows[-1]), flush=True)
+    print(_table(rows))
+    if chosen.json:
+        chosen.json.write_text(json.dumps(rows, indent=1))
+
+
+def _run(command: list[str], folder: Path) -> tuple[dict[str, Any], float]:
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    seconds = time.monotonic() - started
+    text = done.stdout.strip()
+    return json.loads(text if text.startswith("{\n") else text.splitlines()[-1]), seconds
+
+
+def _ours(folder: Path, trials: int, epochs: int, seed: int) -> dict[str, float]:
+    automl = Path(sys.executable).with_name("automl")
+    sets = [f"search.seed={seed}", f"data.split.seed={seed}", f"train.max_epochs={epochs}", f"train.patience={epochs}"]
+    command = [str(automl), "run", str(EXPERIMENT), "--json", "--no-prefect", "--trials", str(trials)]
+    for item in sets:
+        command += ["--set", item]
+    result, seconds = _run(command, folder)
+    metric = result["metric"]
+    return {
+        "total_s": seconds,
+        "search_s": seconds - result["seconds"]["start"],
+        "validation": result["winner"]["validation"],
+        "test": result["winner"]["test"][metric]["value"],
+        "trials": sum(result["trials"].values()),
+    }
+
+
+def _theirs(script: Path, folder: Path, trials: int, epochs: int, seed: int) -> dict[str, float]:
+    command = [sys.executable, str(script), "--dataset", "digits", "--n-trials", str(trials), "--epochs", str(epochs)]
+    result, seconds = _run([*command, "--seed", str(seed), "--threads", "1"], folder)
+    return {
+        "total_s": seconds,
+        "search_s": result["wall"],
+        "validation": result["best_val"],
+        "test": result["test"],
+        "trials": result["trials"],
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    ratios = [row["theirs"]["search_s"] / row["ours"]["search_s"] for row in rows]
+    totals = [row["theirs"]["total_s"] / row["ours"]["total_s"] for row in rows]
+    lines = [
+        "| seed | by hand: s | automl: s | trials per hour, ratio | validation by hand | validation automl | test by hand | test automl |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row, ratio in zip(rows, ratios, strict=True):
+        ours, theirs = row["ours"], row["theirs"]
+        lines.append(
+            f"| {row['seed']} | {theirs['search_s']:.1f} | {ours['search_s']:.1f} | x{ratio:.1f} | {theirs['validation']:.4f} | "
+            f"{ours['validation']:.4f} | {theirs['test']:.4f} | {ours['test']:.4f} |"
+        )
+    lines.append("")
+    lines.append(
+        f"median x{statistics.median(ratios):.1f} without imports (min x{min(ratios):.1f}, max x{max(ratios):.1f}); "
+        f"median x{statistics.median(totals):.1f} as whole commands"
+    )
+    return "\n".join(lines)
