@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import cohort
+from benchmarks import cohort, race
 
-BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {"cohort": cohort.main}
+BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {"cohort": cohort.main, "race": race.main}
 
 
 def main(arguments: Sequence[str]) -> int:

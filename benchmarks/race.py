@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 EXPERIMENT = Path(__file__).with_name("race.yaml")
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Run the race and print a Markdown table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks race", description=__doc__.splitlines()[0])
     parser.add_argument("script", type=Path)

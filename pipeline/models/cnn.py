@@ -27,7 +27,7 @@ from pipeline.models.layers import ACTIVATIONS, Activation, init_head, init_line
 MAX_CHANNELS: Final = 512
 """Where the doubling of channels ends."""
 FLAT_SIDE: Final = 4
-"""A flattened map has at most so many positions a side; larger ones are averaged down to it first."""
+"""A flattened map has at most so many positions a side; larger ones are averaged in blocks first."""
 POOL: Final = 2
 
 
@@ -76,8 +76,8 @@ class CNN(Model):
         self.flat_sides = sides if config.head == "flatten" else None
         d_map = c_in
         if self.flat_sides is not None:
-            self.shrunk_sides = (min(sides[0], FLAT_SIDE), min(sides[1], FLAT_SIDE))
-            d_map *= math.prod(self.shrunk_sides)
+            self.shrink = (math.ceil(sides[0] / FLAT_SIDE), math.ceil(sides[1] / FLAT_SIDE))
+            d_map *= math.ceil(sides[0] / self.shrink[0]) * math.ceil(sides[1] / self.shrink[1])
         self.dense = nn.Sequential()
         if config.d_head:
             dense = nn.Linear(d_map, config.d_head)
@@ -96,16 +96,18 @@ class CNN(Model):
         x_BCHW = torch.empty_like(x_BCHW, memory_format=torch.channels_last).copy_(x_BCHW)
         for convolution in self.convolutions:
             x_BCHW, lengths_B = convolution(x_BCHW, lengths_B)
-        logits: Tensor = self.head(self.dropout(self.dense(self._read(x_BCHW, lengths_B))))
+        logits: Tensor = self.head(self.dropout(self.dense(self.read(x_BCHW, lengths_B))))
         return logits
 
-    def _read(self, x_BCHW: Tensor, lengths_B: Tensor | None) -> Tensor:
+    def read(self, x_BCHW: Tensor, lengths_B: Tensor | None) -> Tensor:
         """One vector a row from the last map, which is 0 wherever it is padding."""
         if self.flat_sides is not None:
             # A batch of short sequences has a shorter map than the data at large: make it the full size.
             missing = self.flat_sides[1] - x_BCHW.shape[3]
-            full_BCHW = F.pad(x_BCHW, (0, missing)) if missing else x_BCHW
-            return F.adaptive_avg_pool2d(full_BCHW, self.shrunk_sides).flatten(1)
+            x_BCHW = F.pad(x_BCHW, (0, missing)) if missing else x_BCHW
+            if self.shrink != (1, 1):  # adaptive pooling would do it too, but has no deterministic gradient on GPUs
+                x_BCHW = F.avg_pool2d(x_BCHW, self.shrink, ceil_mode=True)
+            return x_BCHW.flatten(1)
         if lengths_B is None:
             return x_BCHW.mean((2, 3))
         return x_BCHW.sum((2, 3)) / lengths_B[:, None]
@@ -114,7 +116,7 @@ class CNN(Model):
 class Convolution(nn.Module):
     """Convolution, norm, (+ input), max-pooling, activation.
 
-    Pooling comes before the activation: for a monotone one the result is the same, and there is a quarter of the work.
+    Pooling comes before the activation: for a monotone one the result is the same, and it has a quarter of the work.
     Windows at the edge may be partial, so that ``ceil(side / 2)`` positions remain and nothing is left out.
     """
 
@@ -140,9 +142,9 @@ class Convolution(nn.Module):
         self.norm = nn.BatchNorm2d(c_out) if config.norm == "batch" else nn.Identity()
         self.activation = ACTIVATIONS[config.activation]()
         self.residual = residual
-        sides = (-(-sides[0] // self.stride[0]), -(-sides[1] // self.stride[1]))
+        sides = (math.ceil(sides[0] / self.stride[0]), math.ceil(sides[1] / self.stride[1]))
         self.window = (POOL if pool and sides[0] > 1 else 1, POOL if pool and sides[1] > 1 else 1)
-        self.sides_out = (-(-sides[0] // self.window[0]), -(-sides[1] // self.window[1]))
+        self.sides_out = (math.ceil(sides[0] / self.window[0]), math.ceil(sides[1] / self.window[1]))
 
     def forward(self, x_BCHW: Tensor, lengths_B: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The new map and how many of its steps are data; from there on it is 0."""

@@ -115,7 +115,7 @@ class RecurrentLayer(nn.Module):
         ahead_BTD: Tensor = self.ahead(x_BTD)[0]
         if self.back is None:
             return ahead_BTD
-        # Valid steps change places within their row, which done twice is undone. What is put at padding does not matter.
+        # Valid steps change places within their row; done twice, it is undone. What is put at padding does not matter.
         steps_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
         mirrored_BT = (last_B[:, None] - steps_T).clamp(min=0)
         back_BTD: Tensor = _steps(self.back(_steps(x_BTD, mirrored_BT))[0], mirrored_BT)

@@ -6,7 +6,7 @@ Axes: K members, B rows, D values a row, W units, F numeric columns, N bins, J c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Final
 
 import torch
@@ -15,19 +15,9 @@ from torch import Tensor
 
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
-from pipeline.models.layers import Activation
 from pipeline.models.mlp import MLPConfig, SequenceEncoder, TabularEncoder, make_encoder
 from pipeline.models.stack import Stack, dropout_masks
-
-BATCH_NORM_MOMENTUM, NORM_EPS = 0.1, 1e-5
-"""Of torch's BatchNorm1d and LayerNorm, which the ordinary module uses."""
-
-_ACTIVATIONS: Final[dict[Activation, Callable[[Tensor], Tensor]]] = {
-    "relu": torch.relu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
+from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, linear
 
 
 def shape_class(config: MLPConfig, spec: DataSpec) -> Hashable:
@@ -45,7 +35,7 @@ class StackedMLP:
         self._rates = [config.dropout for config in configs]
         self._widths = [config.width for config in configs]
         self._width = max(self._widths)
-        self._activation = _ACTIVATIONS[self._config.activation]
+        self._activation = ACTIVATION[self._config.activation]
         # Built for its constants and its parameter-free part; its own parameters are not used.
         self._encoder = make_encoder(self._config, spec).to(device)
         self._width_K = torch.tensor(self._widths, device=device)[:, None, None]
@@ -60,14 +50,14 @@ class StackedMLP:
     ) -> Tensor:
         x_KBD = self._encode(parameters, inputs)
         for i in range(self._config.n_layers):
-            y_KBW = _linear(x_KBD, parameters, f"blocks.{i}.linear")
+            y_KBW = linear(x_KBD, parameters, f"blocks.{i}.linear")
             y_KBW = self._activation(self._norm(y_KBW, parameters, buffers, f"blocks.{i}.norm", generators is not None))
             if generators is not None:
                 shape = (y_KBW.shape[0], y_KBW.shape[1], y_KBW.shape[2])
                 mask_KBW = dropout_masks(self._rates, self._widths, shape, y_KBW.detach(), generators)
                 y_KBW = y_KBW if mask_KBW is None else y_KBW * mask_KBW
             x_KBD = x_KBD + y_KBW if self._config.residual and i > 0 else y_KBW
-        return _linear(x_KBD, parameters, "head")
+        return linear(x_KBD, parameters, "head")
 
     def _encode(self, parameters: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
         K = len(self._widths)
@@ -122,12 +112,6 @@ class StackedMLP:
         centred_KBW = (x_KBW - mean_KB1) * self._valid_KW
         variance_KB1 = centred_KBW.square().sum(2, keepdim=True) / self._width_K
         return centred_KBW * (variance_KB1 + NORM_EPS).rsqrt() * gain_KW[:, None] + bias_KW[:, None]
-
-
-def _linear(x_KBD: Tensor, parameters: Mapping[str, Tensor], name: str) -> Tensor:
-    weight_KDW = parameters[f"{name}.weight"].transpose(1, 2)
-    bias_KW = parameters.get(f"{name}.bias")
-    return torch.bmm(x_KBD, weight_KDW) if bias_KW is None else torch.baddbmm(bias_KW[:, None], x_KBD, weight_KDW)
 
 
 def _batch_norm(

@@ -157,7 +157,8 @@ class MLflowTracker:
         if found is None:
             location = None if is_server(self._uri) else (self._artifacts / name).as_uri()
             try:
-                return str(self._client.create_experiment(name, artifact_location=location))
+                tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
+                return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
             except MlflowException:
                 found = self._client.get_experiment_by_name(name)
                 if found is None:  # else another search was faster, or the answer got lost

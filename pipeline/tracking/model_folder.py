@@ -1,6 +1,6 @@
 """EDGE mlflow: a package as a folder that MLflow loads, serves and registers, for the price of a few small files.
 
-``mlflow.pyfunc.log_model`` costs 120 ms of CPU a model; this costs 1 ms, because all trials of a search share everything
+``mlflow.pyfunc.log_model`` costs 120 ms of CPU a model; this costs 1 ms, because all trials of a search share all of it
 but three words of ``MLmodel`` and the package. ``MLmodel`` names a loader in our installed package, so that
 ``mlflow.pyfunc.load_model`` runs nothing that lies in the folder.
 """

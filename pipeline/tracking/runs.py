@@ -1,4 +1,4 @@
-"""MLflow runs by our idempotency keys: what was said before is found, in memory or in the store, and never made twice."""
+"""MLflow runs by our idempotency keys: what is there is found, in memory or in the store, and never made twice."""
 
 from __future__ import annotations
 

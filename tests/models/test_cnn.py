@@ -79,6 +79,17 @@ def test_channels_stop_doubling_and_large_maps_are_shrunk_before_they_are_flatte
     assert deep.head.in_features == 512
 
 
+def test_a_flattened_map_keeps_what_is_where() -> None:
+    """Three positions a side are kept; nine are averaged in blocks of three."""
+    for side, blocks in ((3, 3), (9, 3), (6, 3), (5, 3)):
+        model = CNN(CNNConfig(n_stages=1, width=2, head="flatten", dropout=0.0), image_spec(1, 2 * side, 2 * side))
+        assert model.head.in_features == 2 * blocks * blocks
+        x = torch.randn(2, 2, side, side)
+        k = -(-side // blocks)
+        corner = x[:, :, :k, :k].mean((2, 3))
+        torch.testing.assert_close(model.read(x, None).view(2, 2, blocks, blocks)[:, :, 0, 0], corner)
+
+
 def test_defaults_end_in_a_small_map() -> None:
     for side, stages, stride in ((1, 1, 1), (8, 2, 1), (28, 3, 1), (32, 4, 1), (96, 5, 2), (224, 5, 4)):
         spec = image_spec(1, side, side)

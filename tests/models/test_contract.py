@@ -126,6 +126,17 @@ def test_any_member_of_the_space_trains_and_predicts(name: str, kind: str) -> No
         assert bool(model.eval()(batch.inputs).isfinite().all()), config
 
 
+@each_case
+def test_training_works_in_bfloat16_too(name: str, kind: str) -> None:
+    spec, batch = SPECS[kind], make_batch(SPECS[kind])
+    for config in random_configs(name, spec, 10):
+        model = build(name, spec, config=config)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = loss_of(model, batch)
+        loss.backward()
+        assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters()), config
+
+
 @each_sequence_family
 def test_padding_has_no_influence_not_even_in_training(name: str) -> None:
     """In training mode this covers the statistics of batch normalisation too."""

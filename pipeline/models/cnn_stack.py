@@ -1,0 +1,196 @@
+"""CNNs as one batched computation: `pipeline.models.cnn` with the members side by side as groups of channels.
+
+::
+
+    (B, K·C, H, W) -> grouped convolutions, normalisation and pooling over K·C channels -> (K, B, D) -> dense layers
+
+Axes: K members, B rows, C channels of one member, H height, W width, D values a row; a sequence has H = 1 and W = its
+steps. Where rows are the same for all members, as in evaluation, the first convolution reads them once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Final, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.tensors import Inputs
+from pipeline.models.cnn import CNN, CNNConfig, Convolution
+from pipeline.models.layers import unequal
+from pipeline.models.stack import Stack, dropout_masks
+from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, linear
+
+
+def shape_class(config: CNNConfig, spec: DataSpec) -> Hashable:
+    """Depth and the kind of every operation. Widths share a class up to the next power of two, so that padding at most
+    doubles a layer's channels; dropout may differ freely."""
+    same = config.model_dump(exclude={"width", "dropout"})
+    return (*same.values(), math.ceil(math.log2(config.width)))
+
+
+class StackedCNN:
+    """The forward pass of a cohort of CNNs of one shape class."""
+
+    def __init__(self, configs: Sequence[CNNConfig], spec: DataSpec, device: torch.device) -> None:
+        self._config = max(configs, key=lambda config: config.width)
+        self._rates = [config.dropout for config in configs]
+        self._activation = ACTIVATION[self._config.activation]
+        # Modules without memory: they say strides, windows and widths.
+        with torch.device("meta"):
+            self._largest = CNN(self._config, spec)
+            self._d_read = [CNN(config, spec).head.in_features for config in configs]
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        inputs: Inputs,
+        generators: Sequence[torch.Generator] | None,
+    ) -> Tensor:
+        K = len(self._rates)
+        x, lengths_KB = self._lay_out(inputs)
+        for i, module in enumerate(self._largest.convolutions):
+            convolution = cast(Convolution, module)
+            x, lengths_KB = self._convolve(x, lengths_KB, convolution, parameters, buffers, i, generators is not None)
+        x_KBD = self._read(x, lengths_KB)
+        if self._config.d_head:
+            x_KBD = self._activation(linear(x_KBD, parameters, "dense.0"))
+        if generators is not None:
+            shape = (K, x_KBD.shape[1], x_KBD.shape[2])
+            mask_KBD = dropout_masks(self._rates, self._d_read, shape, x_KBD.detach(), generators)
+            x_KBD = x_KBD if mask_KBD is None else x_KBD * mask_KBD
+        return linear(x_KBD, parameters, "head")
+
+    def _lay_out(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
+        """The members' rows as groups of channels ``(B, K·C, H, W)``, or ``(B, C, H, W)`` where they are the same; and
+        lengths ``(K, B)`` or ``(1, B)`` where some row is shorter than the batch."""
+        x = inputs.x.transpose(-1, -2).unsqueeze(-2) if self._largest.sequence else inputs.x
+        lengths = unequal(inputs.lengths, x.shape[-1])
+        lengths_KB = None if lengths is None else lengths.to(x.device).view(-1, x.shape[-4])
+        return (x if x.dim() == 4 else x.transpose(0, 1).flatten(1, 2)).contiguous(), lengths_KB
+
+    def _convolve(
+        self,
+        x: Tensor,
+        lengths_KB: Tensor | None,
+        convolution: Convolution,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        i: int,
+        training: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """`pipeline.models.cnn.Convolution` for all members: the new map and how many of its steps are data."""
+        name = f"convolutions.{i}"
+        weight = parameters[f"{name}.conv.weight"].flatten(0, 1)
+        bias = parameters.get(f"{name}.conv.bias")
+        groups = x.shape[1] // weight.shape[1]  # 1 where the members read the same rows
+        conv = convolution.conv
+        y = torch.conv2d(
+            x, weight, None if bias is None else bias.flatten(), conv.stride, cast(tuple[int, int], conv.padding), 1, groups
+        )  # fmt: skip
+        lengths_KB = _shortened(lengths_KB, convolution.stride[1])
+        if self._config.norm == "batch":
+            y = self._normalised(y, lengths_KB, parameters, buffers, f"{name}.norm", training)
+        if convolution.residual:
+            y = y + x
+        if convolution.window != (1, 1):
+            y = self._silence(y, lengths_KB, torch.finfo(y.dtype).min)
+            y = F.max_pool2d(y, convolution.window, ceil_mode=True)
+            lengths_KB = _shortened(lengths_KB, convolution.window[1])
+        return self._activation(self._silence(y, lengths_KB, 0.0)), lengths_KB
+
+    def _normalised(
+        self,
+        y: Tensor,
+        lengths_KB: Tensor | None,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        name: str,
+        training: bool,
+    ) -> Tensor:
+        """Batch normalisation; what it makes of steps that are padding is silenced later. Channels that only pad a
+        member have gain and bias 0, so that they stay 0."""
+        gain_KC, bias_KC = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
+        mean_KC, variance_KC = buffers[f"{name}.running_mean"], buffers[f"{name}.running_var"]
+        if training:
+            buffers[f"{name}.num_batches_tracked"].add_(1)
+            if lengths_KB is not None:
+                return self._normalised_over_steps(y, lengths_KB, gain_KC, bias_KC, mean_KC, variance_KC)
+        return F.batch_norm(
+            y, mean_KC.view(-1), variance_KC.view(-1), gain_KC.flatten(), bias_KC.flatten(), training,
+            BATCH_NORM_MOMENTUM, NORM_EPS,
+        )  # fmt: skip
+
+    def _normalised_over_steps(
+        self,
+        y: Tensor,
+        lengths_KB: Tensor,
+        gain_KC: Tensor,
+        bias_KC: Tensor,
+        running_mean_KC: Tensor,
+        running_variance_KC: Tensor,
+    ) -> Tensor:
+        """With statistics over each member's valid steps, of which every member has another number."""
+        K, C = gain_KC.shape
+        y_BKCW = y.view(len(y), K, C, -1)
+        valid_BK1W = _valid(y, lengths_KB)
+        n_K1 = lengths_KB.sum(1, keepdim=True).to(y.dtype)
+        mean_KC = (y_BKCW * valid_BK1W).sum((0, 3)) / n_K1
+        centred_BKCW = (y_BKCW - mean_KC[:, :, None]) * valid_BK1W
+        variance_KC = centred_BKCW.square().sum((0, 3)) / n_K1
+        with torch.no_grad():
+            running_mean_KC.lerp_(mean_KC, BATCH_NORM_MOMENTUM)
+            running_variance_KC.lerp_(variance_KC * (n_K1 / (n_K1 - 1)), BATCH_NORM_MOMENTUM)
+        scale_KC = (variance_KC + NORM_EPS).rsqrt() * gain_KC
+        return (centred_BKCW * scale_KC[:, :, None] + bias_KC[:, :, None]).view_as(y)
+
+    def _silence(self, y: Tensor, lengths_KB: Tensor | None, value: float) -> Tensor:
+        """Steps that are padding set to a value."""
+        if lengths_KB is None:
+            return y
+        y_BKCW = y.view(len(y), len(self._rates), -1, y.shape[3])
+        return y_BKCW.masked_fill(~_valid(y, lengths_KB), value).view_as(y)
+
+    def _read(self, x: Tensor, lengths_KB: Tensor | None) -> Tensor:
+        """One vector a row and member, ``(K, B, D)``, from the last map, which is 0 wherever it is padding."""
+        B, K = len(x), len(self._rates)
+        if self._largest.flat_sides is not None:
+            # As in the ordinary module: a batch of short sequences has a shorter map than the data at large.
+            missing = self._largest.flat_sides[1] - x.shape[3]
+            x = F.adaptive_avg_pool2d(F.pad(x, (0, missing)) if missing else x, self._largest.shrunk_sides)
+            return x.view(B, K, -1).transpose(0, 1)
+        if lengths_KB is None:
+            return x.mean((2, 3)).view(B, K, -1).transpose(0, 1)
+        return x.sum((2, 3)).view(B, K, -1).transpose(0, 1) / lengths_KB[:, :, None]
+
+
+def _shortened(lengths_KB: Tensor | None, factor: int) -> Tensor | None:
+    return lengths_KB if lengths_KB is None or factor == 1 else (lengths_KB + factor - 1) // factor
+
+
+def _valid(y: Tensor, lengths_KB: Tensor) -> Tensor:
+    """Which steps of a map are data: bool ``(B, K, 1, W)``, or ``(B, 1, 1, W)`` where rows are the same for all."""
+    return torch.arange(y.shape[3], device=y.device) < lengths_KB.t()[:, :, None, None]
+
+
+STACK: Final = Stack(
+    shape_class=shape_class,
+    class_parameters=(
+        "cnn.n_stages",
+        "cnn.width",
+        "cnn.convs_per_stage",
+        "cnn.kernel_size",
+        "cnn.stem_stride",
+        "cnn.norm",
+        "cnn.activation",
+        "cnn.residual",
+        "cnn.head",
+        "cnn.d_head",
+    ),
+    forward=StackedCNN,
+)
