@@ -19,7 +19,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.errors import ConfigError, Interrupted, SearchError
 from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate
-from pipeline.evaluation.gates import GateResult, judge
+from pipeline.evaluation.gates import GateResult, check_gates, judge
 from pipeline.evaluation.intervals import Interval
 from pipeline.files import write_atomic
 from pipeline.objective import Objective, objective_for
@@ -54,8 +54,8 @@ from search_spaces.narrow import Narrowed
 
 PREVIOUS_BEST = 3
 """How many of the last search's best trials a new one tries first."""
-DELIVERY_S = 600.0
-"""How long the end of a search waits for MLflow to take the last trials; later they are delivered by the next start."""
+DELIVERY_S = 60.0
+"""How long the tracker may take to catch up before it is spoken to directly."""
 EVALUATION, SUMMARY = "evaluation.json", "summary.md"
 
 
@@ -96,7 +96,7 @@ def check_against_data(config: ExperimentConfig, prepared: Prepared) -> Checked:
     """Settle what ``auto`` means for this data.
 
     Raises:
-        ConfigError: a metric, family, narrowed choice or device that does not exist here.
+        ConfigError: a metric, family, narrowed choice, gate or device that does not exist here.
     """
     fitting = families_for(prepared.spec.kind)
     families = fitting if config.search.families == "auto" else config.search.families
@@ -107,6 +107,7 @@ def check_against_data(config: ExperimentConfig, prepared: Prepared) -> Checked:
             )
     objective = objective_for(config.search.metric, prepared.spec.task)
     check_overrides(config.search.space, prepared.spec, families)
+    check_gates(config.promotion.gates, prepared.spec.task)
     find_slots(config.resources.devices, config.resources.slots_per_device)
     return Checked(objective, families)
 
@@ -216,7 +217,7 @@ def search_stage(
             directory, state.model_copy(update={"elapsed": controller.elapsed, "status": status, "reason": reason})
         )
     if not finished:
-        stores.tracker.finish_search(state.id, "KILLED", {}, {"automl.reason": "interrupted"}, {})
+        stores.tracker.interrupt_search(state.id)
         raise Interrupted(f"search {state.id} is interrupted; the same command goes on with it", stop.by)
     return controller.progress
 

@@ -14,9 +14,10 @@ def vet(experiment: Experiment, *, new: bool) -> None:
     """Prepare the data and hold the experiment against it; where that fails, nothing it made is left behind.
 
     Raises:
-        InputError: the data, the file against the data, or the file against the unfinished search that it would go on with.
+        InputError: the data is wrong, or the file does not fit it or the unfinished search that it would go on with.
     """
     workspace = experiment.workspace
+    workspace.create()
     before = _entries(workspace.data)
     try:
         prepared = stages.prepare_stage(experiment)

@@ -18,8 +18,14 @@ def experiment_name(text: str) -> str:
 
 
 def load(file: Path, overrides: tuple[str, ...]) -> tuple[ExperimentConfig, Path, Workspace]:
-    """An experiment file with overrides, the folder its paths start from, and the workspace."""
-    return load_experiment(file, overrides), Path.cwd(), find_workspace()
+    """An experiment file with overrides, the folder its paths start from, and the workspace.
+
+    Raises:
+        ConfigError: the file breaks a rule, or its tracking URI is of no store we know.
+    """
+    config, workspace = load_experiment(file, overrides), find_workspace()
+    workspace.tracking_uri(config.tracking.uri)
+    return config, Path.cwd(), workspace
 
 
 def find_search(workspace: Workspace, experiment: str, search: str | None) -> SearchState:

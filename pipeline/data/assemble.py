@@ -28,7 +28,7 @@ from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.data.values import numbers
 from pipeline.errors import DataError
 
-PREPARATION_VERSION: Final = 1
+PREPARATION_VERSION: Final = 2
 """Raised when the same data and config would give other tensors."""
 
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import Gate
+from pipeline.data.spec import Task
 from pipeline.errors import ConfigError
 from pipeline.evaluation.finalists import Evaluation
+from pipeline.objective import metrics_for
 
 
 class GateResult(BaseModel):
@@ -21,29 +23,37 @@ class GateResult(BaseModel):
     evidence: str
 
 
-def judge(gates: Sequence[Gate], evaluation: Evaluation) -> tuple[GateResult, ...]:
-    """Every gate against the winner.
+def check_gates(gates: Sequence[Gate], task: Task) -> None:
+    """Look at the gates before anything is trained.
 
     Raises:
         ConfigError: a gate on a metric that the task does not have.
     """
+    known = metrics_for(task)
+    for gate in gates:
+        if gate.metric is not None and gate.metric not in known:
+            raise ConfigError(
+                f"`promotion.gates` must use metrics of a {task} task, but got {gate.metric!r}",
+                f"use one of {', '.join(known)}",
+            )
+
+
+def judge(gates: Sequence[Gate], evaluation: Evaluation) -> tuple[GateResult, ...]:
+    """Every gate against the winner. A metric that is undefined on the test rows passes nothing."""
     return tuple(_beats_champion(gate, evaluation) if gate.beats else _bounds(gate, evaluation) for gate in gates)
 
 
 def _bounds(gate: Gate, evaluation: Evaluation) -> GateResult:
     scores = evaluation.winner.test
     assert gate.metric is not None
-    if gate.metric not in scores:
-        raise ConfigError(
-            f"`promotion.gates` must use metrics of this task, but got {gate.metric!r}",
-            f"use one of {', '.join(scores)}",
-        )
-    score = scores[gate.metric]
     low = "" if gate.min is None else f">= {gate.min:g}"
     high = "" if gate.max is None else f"<= {gate.max:g}"
+    name = f"{gate.metric} {' and '.join(filter(None, (low, high)))}"
+    score = scores.get(gate.metric)
+    if score is None:
+        return GateResult(gate=name, passed=False, evidence=f"{gate.metric} is undefined on the sealed test's rows")
     passed = (gate.min is None or score.value >= gate.min) and (gate.max is None or score.value <= gate.max)
-    bounds = " and ".join(filter(None, (low, high)))
-    return GateResult(gate=f"{gate.metric} {bounds}", passed=passed, evidence=f"sealed test: {score}")
+    return GateResult(gate=name, passed=passed, evidence=f"sealed test: {score}")
 
 
 def _beats_champion(gate: Gate, evaluation: Evaluation) -> GateResult:

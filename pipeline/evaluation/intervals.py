@@ -98,7 +98,7 @@ def compare(
 
 
 def _resample(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, n_resamples: int, seed: int) -> dict[str, Tensor]:
-    """Every metric on `n_resamples` samples of the rows with replacement, ``(R,)`` each. Equal seeds draw equal rows."""
+    """Every metric on `n_resamples` samples of the rows with replacement, ``(R,)`` each. Equal seeds, equal rows."""
     parts = [
         validation_metrics(outputs_NC[rows_RN], target_N[rows_RN], spec)
         for rows_RN in _rows(len(target_N), outputs_NC.shape[1], n_resamples, seed)

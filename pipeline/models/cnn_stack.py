@@ -89,10 +89,8 @@ class StackedCNN:
         weight = parameters[f"{name}.conv.weight"].flatten(0, 1)
         bias = parameters.get(f"{name}.conv.bias")
         groups = x.shape[1] // weight.shape[1]  # 1 where the members read the same rows
-        conv = convolution.conv
-        y = torch.conv2d(
-            x, weight, None if bias is None else bias.flatten(), conv.stride, cast(tuple[int, int], conv.padding), 1, groups
-        )  # fmt: skip
+        padding = cast(tuple[int, int], convolution.conv.padding)
+        y = torch.conv2d(x, weight, None if bias is None else bias.flatten(), convolution.stride, padding, 1, groups)
         lengths_KB = _shortened(lengths_KB, convolution.stride[1])
         if self._config.norm == "batch":
             y = self._normalised(y, lengths_KB, parameters, buffers, f"{name}.norm", training)
@@ -159,14 +157,9 @@ class StackedCNN:
     def _read(self, x: Tensor, lengths_KB: Tensor | None) -> Tensor:
         """One vector a row and member, ``(K, B, D)``, from the last map, which is 0 wherever it is padding."""
         B, K = len(x), len(self._rates)
-        if self._largest.flat_sides is not None:
-            # As in the ordinary module: a batch of short sequences has a shorter map than the data at large.
-            missing = self._largest.flat_sides[1] - x.shape[3]
-            x = F.adaptive_avg_pool2d(F.pad(x, (0, missing)) if missing else x, self._largest.shrunk_sides)
-            return x.view(B, K, -1).transpose(0, 1)
-        if lengths_KB is None:
-            return x.mean((2, 3)).view(B, K, -1).transpose(0, 1)
-        return x.sum((2, 3)).view(B, K, -1).transpose(0, 1) / lengths_KB[:, :, None]
+        lengths = None if lengths_KB is None else lengths_KB.t().expand(B, K).flatten()
+        rows = self._largest.read(x.view(B * K, -1, x.shape[2], x.shape[3]), lengths)
+        return rows.view(B, K, -1).transpose(0, 1)
 
 
 def _shortened(lengths_KB: Tensor | None, factor: int) -> Tensor | None:

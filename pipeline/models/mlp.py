@@ -10,6 +10,7 @@ Axes: B rows, F numeric columns, N bins, J categorical columns, D values a row.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Final, Literal
 
 import torch
@@ -132,9 +133,9 @@ class NumericEncoder(nn.Module):
         for f, column in enumerate(edges):
             if not column:
                 continue
-            column_N = torch.tensor(column, dtype=torch.float64)
-            left_FN[f, : len(column) - 1] = column_N[:-1]
-            per_width_FN[f, : len(column) - 1] = 1 / column_N.diff()
+            left_FN[f, : len(column) - 1] = torch.tensor(column[:-1], dtype=torch.float64)
+            per_width = [1 / (right - left) for left, right in pairwise(column)]
+            per_width_FN[f, : len(column) - 1] = torch.tensor(per_width, dtype=torch.float64)
         self.left_FN: Tensor
         self.per_width_FN: Tensor
         # A pure function of config and spec: not stored with the weights.

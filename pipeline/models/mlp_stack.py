@@ -51,7 +51,8 @@ class StackedMLP:
         x_KBD = self._encode(parameters, inputs)
         for i in range(self._config.n_layers):
             y_KBW = linear(x_KBD, parameters, f"blocks.{i}.linear")
-            y_KBW = self._activation(self._norm(y_KBW, parameters, buffers, f"blocks.{i}.norm", generators is not None))
+            y_KBW = self._norm(y_KBW, parameters, buffers, f"blocks.{i}.norm", generators is not None)
+            y_KBW = self._activation(y_KBW)
             if generators is not None:
                 shape = (y_KBW.shape[0], y_KBW.shape[1], y_KBW.shape[2])
                 mask_KBW = dropout_masks(self._rates, self._widths, shape, y_KBW.detach(), generators)
@@ -66,7 +67,8 @@ class StackedMLP:
             return self._encode_table(encoder, parameters, inputs, K)
         own = inputs.x.dim() > (4 if not isinstance(encoder, SequenceEncoder) else 3)
         if not own:
-            return encoder(inputs).expand(K, -1, -1)
+            shared_BD: Tensor = encoder(inputs)
+            return shared_BD.expand(K, -1, -1)
         B = inputs.x.shape[1]
         flat = Inputs(inputs.x.flatten(0, 1), None, None if inputs.lengths is None else inputs.lengths.flatten())
         encoded: Tensor = encoder(flat)

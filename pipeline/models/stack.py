@@ -1,8 +1,9 @@
 """The contract of a family that stacks: K models of one shape class as one batched computation.
 
-Axes: K members, B rows, C outputs. Parameters are named as in the family's ordinary module, with a leading member axis and
-every other axis zero-padded at its end to the cohort's largest. Padding costs nothing but arithmetic: all activations map
-0 to 0, so padded units give 0, receive a gradient of 0, and stay at 0 under weight decay and every optimiser here.
+Axes: K members, B rows, C outputs. Parameters are named as in the family's ordinary module, with a leading member axis
+and every other axis zero-padded at its end to the cohort's largest. Padding costs nothing but arithmetic: all
+activations map 0 to 0, so padded units give 0, receive a gradient of 0, and stay at 0 under weight decay and every
+optimiser here.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ def dropout_masks(
     rates: Sequence[float], widths: Sequence[int], shape_KBW: tuple[int, int, int], like: Tensor,
     generators: Sequence[torch.Generator],
 ) -> Tensor | None:  # fmt: skip
-    """Scaled Bernoulli masks ``(K, B, W)``, each member's drawn from its own generator as ``nn.Dropout`` alone draws it;
-    None where no member drops anything."""
+    """Scaled Bernoulli masks ``(K, B, W)``, each member's drawn from its own generator as ``nn.Dropout`` alone draws
+    it; None where no member drops anything."""
     if not any(rates):
         return None
-    K, B, W = shape_KBW
+    _, B, W = shape_KBW
     mask_KBW = like.new_zeros(shape_KBW)
     for k, (rate, width, generator) in enumerate(zip(rates, widths, generators, strict=True)):
         if rate == 0:

@@ -7,6 +7,7 @@ import torch
 from pipeline.data.spec import DataSpec
 from pipeline.models import FAMILIES
 from pipeline.models.base import Model
+from pipeline.models.outline import outline
 from pipeline.training.config import TrialConfig
 
 
@@ -19,6 +20,5 @@ def build(config: TrialConfig, spec: DataSpec) -> Model:
 
 def shapes(config: TrialConfig, spec: DataSpec) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Name, shape and type of every tensor in the module's state, without memory for a single one."""
-    with torch.device("meta"):
-        model = FAMILIES[config.family].build(config.model, spec)
+    model = outline(FAMILIES[config.family], config.model, spec)
     return {name: (tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()}

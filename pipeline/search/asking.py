@@ -187,7 +187,7 @@ class Asker:
         return config
 
     def _restore(self, frozen: FrozenTrial) -> LiveTrial:
-        """Where a power cut tore a trial's description off, what it had chosen stays and the rest is suggested again."""
+        """Where a power cut tore a trial's description off, what it had chosen stays; the rest is suggested again."""
         live = self._study.running(frozen.number)
         stored = frozen.user_attrs.get(CONFIG)
         config = self._suggest(live) if stored is None else TrialConfig.model_validate_json(stored)

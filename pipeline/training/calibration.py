@@ -15,6 +15,7 @@ import torch
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Development
 from pipeline.models import FAMILIES
+from pipeline.models.outline import outline
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.learner import Learner, SoloLearner
 from pipeline.training.stacked import StackedLearner, shape_class
@@ -91,8 +92,7 @@ def _fits(config: TrialConfig, spec: DataSpec, size: int, device: torch.device) 
 
 
 def _n_params(config: TrialConfig, spec: DataSpec) -> int:
-    with torch.device("meta"):
-        module = FAMILIES[config.family].build(config.model, spec)
+    module = outline(FAMILIES[config.family], config.model, spec)
     return sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -129,9 +129,19 @@ def fit_tabular(frame: pd.DataFrame, types: Mapping[str, ColumnType]) -> Tabular
 
 
 def bins_of(x: npt.NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:
-    """Edges of at most `MAX_BINS` quantile bins per column of transformed training values, ascending, ties merged."""
-    edges = np.quantile(x, np.linspace(0, 1, MAX_BINS + 1), axis=0, method="nearest")
-    return tuple(tuple(np.unique(column).tolist()) for column in edges.T)
+    """Edges of at most `MAX_BINS` quantile bins per column of transformed training values, ascending."""
+    return tuple(_edges(column) for column in x.T)
+
+
+def _edges(column: npt.NDArray[np.float32]) -> tuple[float, ...]:
+    """Quantiles of the column. Where one value fills several of them, the places that fall free go to quantiles of the
+    different values, so that a column of mostly zeros keeps bins for its tail."""
+    edges = np.unique(np.quantile(column, np.linspace(0, 1, MAX_BINS + 1), method="nearest"))
+    free = MAX_BINS + 1 - len(edges)
+    if free > 0:
+        ends_and_free = np.linspace(0, 1, free + 2)
+        edges = np.union1d(edges, np.quantile(np.unique(column), ends_and_free, method="nearest"))
+    return tuple(edges.tolist())
 
 
 def _fit_numeric(name: str, column: pd.Series) -> NumericColumn:

@@ -1,0 +1,236 @@
+"""From a file to a champion, with real stores and processes: what a user may rely on when `automl run` is through."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from pipeline.records import TrialRecord
+from tests.flows.project import Done, Project, tabular_project
+
+pytestmark = pytest.mark.slow
+
+LOAD_EVERYTHING = """
+import json, sys
+import mlflow, pandas as pd
+mlflow.set_tracking_uri(sys.argv[1])
+rows = pd.read_csv("test.csv")
+champion = mlflow.pyfunc.load_model("models:/small@champion").predict(rows)
+loaded = {run: mlflow.pyfunc.load_model(f"runs:/{run}/model").predict(rows)["probability_yes"].tolist()
+          for run in sys.argv[2:]}
+print(json.dumps({"prediction": champion["prediction"].tolist(), "yes": champion["probability_yes"].tolist(),
+                  "loaded": loaded}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A project's stores at one moment."""
+
+    done: Done
+    records: list[TrialRecord]
+    readings: int
+    moves: int
+    champion: int | None
+    searches: int
+    finalists: dict[str, dict[str, float]]
+    """Finalist runs: name to metrics."""
+
+
+def see(project: Project, done: Done) -> Seen:
+    finalists = {run.info.run_name: dict(run.data.metrics) for run in project.runs("finalist")}
+    return Seen(
+        done, project.records(), len(project.readings()), len(project.moves()), project.champion(),
+        len(project.searches()), finalists,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return tabular_project(tmp_path_factory.mktemp("tabular"))
+
+
+@pytest.fixture(scope="module")
+def first(project: Project) -> Seen:
+    """The first run: eight trials on a table with categories and missing values."""
+    done = project.run("--json")
+    project.totals_agree(8)
+    return see(project, done)
+
+
+@pytest.fixture(scope="module")
+def in_fresh_process(project: Project, first: Seen) -> dict[str, Any]:
+    """What MLflow loads and predicts in another process, when the first run is through."""
+    complete = [run.info.run_id for run in project.runs("trial") if run.data.tags["automl.state"] == "COMPLETE"]
+    answer: dict[str, Any] = project.python(LOAD_EVERYTHING, project.uri, *complete)
+    assert len(answer["loaded"]) == len(complete) > 0
+    return answer
+
+
+def test_the_result_is_json_and_nothing_else_is_on_stdout(first: Seen) -> None:
+    result = first.done.json
+    assert sum(result["trials"].values()) == 8
+    assert result["promotion"]["promoted"]
+    assert result["winner"]["trial"] in {record.number for record in first.records if record.state == "COMPLETE"}
+    assert Path(result["report"]).is_file()
+
+
+def test_every_completed_trials_model_loads_and_predicts_raw_rows(in_fresh_process: dict[str, Any]) -> None:
+    for probabilities in in_fresh_process["loaded"].values():
+        assert len(probabilities) == 125
+        assert all(0 <= p <= 1 for p in probabilities)
+
+
+def test_the_champion_scores_in_a_fresh_process_exactly_what_was_reported(
+    project: Project, first: Seen, in_fresh_process: dict[str, Any]
+) -> None:
+    target = pd.read_csv(project.folder / "test.csv")["buys"]
+    reported = first.done.json["winner"]["test"]
+    assert accuracy_score(target, in_fresh_process["prediction"]) == pytest.approx(reported["accuracy"]["value"])
+    roc_auc = roc_auc_score(target == "yes", in_fresh_process["yes"])
+    assert roc_auc == pytest.approx(reported["roc_auc"]["value"], abs=1e-9)
+    assert roc_auc > 0.8, "the problem is easy; a model that learned nothing would have 0.5"
+
+
+def test_automl_predict_agrees_with_mlflow_row_by_row(
+    project: Project, first: Seen, in_fresh_process: dict[str, Any]
+) -> None:
+    project.automl("predict", "small", "test.csv", "-o", "out.csv")
+    table = pd.read_csv(project.folder / "out.csv")
+    assert list(table) == ["prediction", "probability_no", "probability_yes"]
+    assert table["prediction"].tolist() == in_fresh_process["prediction"]
+    assert table["probability_yes"].to_numpy() == pytest.approx(in_fresh_process["yes"], abs=1e-9)
+
+
+def test_the_sealed_test_is_read_once_and_for_finalists_only(project: Project, first: Seen) -> None:
+    assert first.readings == 1
+    leaked = [name for run in project.runs("trial") for name in run.data.metrics if name.startswith("test/")]
+    assert leaked == []
+    assert first.finalists
+    for metrics in first.finalists.values():
+        for name in ("accuracy", "roc_auc", "log_loss"):
+            low, value, high = (metrics[f"test/{name}{end}"] for end in ("_lo", "", "_hi"))
+            assert low <= value <= high
+            assert low < high
+
+
+def test_only_the_owner_can_read_the_state_folder(project: Project, first: Seen) -> None:
+    assert project.state.stat().st_mode & 0o077 == 0
+
+
+def test_leaderboard_and_trial_are_readable_by_people_and_programs(project: Project, first: Seen) -> None:
+    rows = project.automl("leaderboard", "small", "--json").json
+    assert len(rows) == 8
+    complete = [row for row in rows if row["state"] == "COMPLETE"]
+    assert [row["rank"] for row in complete] == list(range(1, len(complete) + 1))
+    scores = [row["score"] for row in complete]
+    assert scores == sorted(scores, reverse=True)
+    as_csv = list(csv.DictReader(io.StringIO(project.automl("leaderboard", "small", "--csv").out)))
+    assert [int(row["trial"]) for row in as_csv] == [row["trial"] for row in rows]
+    best = rows[0]["trial"]
+    assert f"#{best:03d}" in project.automl("leaderboard", "small.yaml", "--limit", "1").out
+    trial = project.automl("trial", "small", str(best), "--json").json
+    assert trial["objective"] == pytest.approx(scores[0])
+    assert "optimizer.name" in project.automl("trial", "small", str(best)).out
+
+
+@pytest.fixture(scope="module")
+def second(project: Project, first: Seen, in_fresh_process: dict[str, Any]) -> Seen:
+    """The same command again."""
+    return see(project, project.run("--json"))
+
+
+def test_running_again_repeats_nothing(first: Seen, second: Seen) -> None:
+    assert second.records == first.records
+    assert (second.readings, second.moves, second.champion, second.searches) == (1, 1, first.champion, 1)
+    assert second.finalists == first.finalists
+    assert not second.done.json["promotion"]["promoted"]
+    assert second.done.json["winner"] == first.done.json["winner"]
+
+
+@pytest.fixture(scope="module")
+def larger(project: Project, second: Seen) -> Seen:
+    """A larger budget."""
+    seen = see(project, project.run("--trials", "11", "--json"))
+    project.totals_agree(11)
+    return seen
+
+
+def test_a_larger_budget_goes_on_with_the_same_search(second: Seen, larger: Seen) -> None:
+    assert larger.searches == 1
+    assert larger.records[:8] == second.records
+
+
+@pytest.fixture(scope="module")
+def forced(project: Project, larger: Seen) -> Seen:
+    """Another trial than the champion is forced to be one."""
+    champion = larger.done.json["winner"]["trial"]
+    other = next(r.number for r in larger.records if r.state == "COMPLETE" and r.number != champion)
+    refused = project.automl("promote", "small.yaml", "--trial", str(other), "--force", code=2)
+    assert "--reason" in refused.err
+    done = project.automl("promote", "small.yaml", "--trial", str(other), "--force", "--reason", "a test", "--json")
+    return see(project, done)
+
+
+def test_a_forced_promotion_is_on_the_ledger_with_its_reason(project: Project, larger: Seen, forced: Seen) -> None:
+    assert forced.champion == forced.done.json["version"] != larger.champion
+    move = project.moves()[larger.moves]
+    assert (move.action, move.before, move.after) == ("force", larger.champion, forced.champion)
+    assert "a test" in " ".join(move.evidence)
+
+
+@pytest.fixture(scope="module")
+def rolled_back(project: Project, forced: Seen) -> Seen:
+    return see(project, project.automl("rollback", "small", "--reason", "it was a test", "--json"))
+
+
+def test_a_rollback_brings_the_previous_champion_back(
+    project: Project, larger: Seen, forced: Seen, rolled_back: Seen
+) -> None:
+    assert rolled_back.champion == larger.champion
+    move = project.moves()[-1]
+    assert (move.action, move.before, move.after) == ("rollback", forced.champion, larger.champion)
+    shown = project.automl("models", "small")
+    assert "champion" in shown.out
+    assert "it was a test" in shown.out
+    versions = project.automl("models", "--json").json["small"]["versions"]
+    assert {v["version"]: "champion" in v["aliases"] for v in versions}[larger.champion]
+
+
+def test_a_new_search_starts_from_the_defaults_and_the_best_of_the_last_one(
+    project: Project, larger: Seen, rolled_back: Seen
+) -> None:
+    project.run("--new", "--trials", "3")
+    assert len(project.searches()) == 2
+    project.totals_agree(3)
+    complete = sorted((r for r in larger.records if r.state == "COMPLETE"), key=lambda r: -(r.objective or 0.0))
+    tried = [record.params for record in project.records()]
+    assert tried[0] == larger.records[0].params, "the family's default"
+    assert tried[1:] == [record.params for record in complete[:2]]
+
+
+def test_all_three_families_are_searched_on_images(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.file.write_text(
+        "name: small\ndata: {source: 'sklearn:digits'}\nsearch: {pruner: none, budget: {trials: 6}}\n"
+        "train: {max_epochs: 2}\n"
+    )
+    result = project.run("--json").json
+    project.totals_agree(6)
+    complete = {record.family for record in project.records() if record.state == "COMPLETE"}
+    assert complete == {"mlp", "cnn", "lstm"}
+    finalists = {run.data.tags["automl.family"] for run in project.runs("finalist")}
+    assert finalists == complete, "the best of every family is read on the sealed test"
+    project.automl("predict", "small@champion", "sklearn:digits", "-o", "out.parquet")
+    predicted = pd.read_parquet(tmp_path / "out.parquet")
+    assert len(predicted) == 1797
+    assert predicted["prediction"].dtype == "int64"
+    assert result["winner"]["test"]["accuracy"]["value"] > 0.5
+    assert not list((tmp_path / "home").iterdir()), "nothing is written into the home folder"
