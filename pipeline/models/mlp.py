@@ -10,7 +10,7 @@ Axes: B rows, F numeric columns, N bins, J categorical columns, D values a row.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Annotated, Final, Literal
 
 import torch
@@ -144,7 +144,8 @@ class NumericEncoder(nn.Module):
         d_in, d_embedding = 1 + n_bins, config.d_numeric_embedding
         self.d_out = spec.n_numeric * (d_embedding or d_in)
         if d_embedding:
-            self.weight_FND = nn.Parameter(torch.randn(spec.n_numeric, d_in, d_embedding) * (2 / d_in) ** 0.5)
+            self.weight_FND = nn.Parameter(torch.empty(spec.n_numeric, d_in, d_embedding))
+            nn.init.normal_(self.weight_FND, std=(2 / d_in) ** 0.5)
             self.bias_FD = nn.Parameter(torch.zeros(spec.n_numeric, d_embedding))
 
     def bins(self, x_BF: Tensor) -> Tensor:
@@ -176,7 +177,7 @@ class CategoricalEncoder(nn.Module):
     def __init__(self, config: MLPConfig, spec: DataSpec) -> None:
         super().__init__()
         d_embedding = min(config.d_embedding, round(1.6 * max(spec.cardinalities) ** 0.56))
-        offsets_J = torch.tensor([0, *spec.cardinalities[:-1]]).cumsum(0)
+        offsets_J = torch.tensor(list(accumulate(spec.cardinalities[:-1], initial=0)))
         self.offsets_J: Tensor
         self.register_buffer("offsets_J", offsets_J, persistent=False)
         self.table = nn.Embedding(sum(spec.cardinalities), d_embedding)

@@ -81,8 +81,10 @@ class Asker:
             if self._exhausted():
                 return False
             open_cohort = next((c for c in self.waiting if c.wanted is not None and not c.full), None)
-            if open_cohort is not None:
+            if open_cohort is not None and self._room_for_followers():
                 self._follow(open_cohort)
+            elif open_cohort is not None:
+                open_cohort.wanted = len(open_cohort.trials)
             elif len(self.waiting) < (n_idle if self._plan.lockstep else n_slots):
                 self._lead(n_slots)
             else:
@@ -131,6 +133,12 @@ class Asker:
     def _exhausted(self) -> bool:
         trials = self._plan.budget.trials
         return trials is not None and self._progress.asked >= trials
+
+    def _room_for_followers(self) -> bool:
+        """The plan's first trials come before anybody's followers: a small budget still tries every family's default."""
+        to_come = len(self._plan.first) - self._n_first
+        trials = self._plan.budget.trials
+        return trials is None or trials - self._progress.asked > to_come
 
     def _lead(self, n_slots: int) -> None:
         fixed: dict[str, object] = {}
