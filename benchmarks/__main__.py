@@ -6,9 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import cohort, race
+from benchmarks import cohort, quality, race
 
-BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {"cohort": cohort.main, "race": race.main}
+BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
+    "cohort": cohort.main,
+    "race": race.main,
+    "quality": quality.main,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

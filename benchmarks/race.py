@@ -2,8 +2,8 @@
 
     python -m benchmarks race path/to/handrolled.py [--trials 300] [--seeds 0 1 2] [--json FILE]
 
-Both sides run as whole processes, in turn, one seed after the other, with nothing else of ours running. The hand-written
-script must print one JSON line with ``wall``, ``import_s``, ``best_val`` and ``test``, as the one that the README quotes does.
+Both sides run as whole processes, in turn, seed by seed; imports are left out on both. The hand-written script must
+print one JSON line with ``wall``, ``trials``, ``best_val`` and ``test``, as the one that the README quotes does.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--pruner", choices=["none", "median"], default="none", help="of both sides")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
     rows = []
     for seed in chosen.seeds:
         with tempfile.TemporaryDirectory(prefix="race-") as folder:
-            ours = _ours(Path(folder), chosen.trials, chosen.epochs, seed)
+            ours = _ours(Path(folder), chosen, seed)
         with tempfile.TemporaryDirectory(prefix="race-") as folder:
-            theirs = _theirs(chosen.script.absolute(), Path(folder), chosen.trials, chosen.epochs, seed)
+            theirs = _theirs(Path(folder), chosen, seed)
         rows.append({"seed": seed, "ours": ours, "theirs": theirs})
         print(json.dumps(rows[-1]), flush=True)
     print(_table(rows))
@@ -52,26 +53,28 @@ def _run(command: list[str], folder: Path) -> tuple[dict[str, Any], float]:
     return json.loads(text if text.startswith("{\n") else text.splitlines()[-1]), seconds
 
 
-def _ours(folder: Path, trials: int, epochs: int, seed: int) -> dict[str, float]:
+def _ours(folder: Path, chosen: argparse.Namespace, seed: int) -> dict[str, float]:
     automl = Path(sys.executable).with_name("automl")
-    sets = [f"search.seed={seed}", f"data.split.seed={seed}", f"train.max_epochs={epochs}", f"train.patience={epochs}"]
-    command = [str(automl), "run", str(EXPERIMENT), "--json", "--no-prefect", "--trials", str(trials)]
+    sets = [f"search.seed={seed}", f"data.split.seed={seed}", f"search.pruner={chosen.pruner}"]
+    sets += [f"train.max_epochs={chosen.epochs}", f"train.patience={chosen.epochs}"]
+    command = [str(automl), "run", str(EXPERIMENT), "--json", "--no-prefect", "--trials", str(chosen.trials)]
     for item in sets:
         command += ["--set", item]
     result, seconds = _run(command, folder)
     metric = result["metric"]
     return {
         "total_s": seconds,
-        "search_s": seconds - result["seconds"]["start"],
+        "search_s": seconds - result["seconds"]["imports"],
         "validation": result["winner"]["validation"],
         "test": result["winner"]["test"][metric]["value"],
         "trials": sum(result["trials"].values()),
     }
 
 
-def _theirs(script: Path, folder: Path, trials: int, epochs: int, seed: int) -> dict[str, float]:
-    command = [sys.executable, str(script), "--dataset", "digits", "--n-trials", str(trials), "--epochs", str(epochs)]
-    result, seconds = _run([*command, "--seed", str(seed), "--threads", "1"], folder)
+def _theirs(folder: Path, chosen: argparse.Namespace, seed: int) -> dict[str, float]:
+    command = [sys.executable, str(chosen.script.absolute()), "--dataset", "digits", "--n-trials", str(chosen.trials)]
+    command += ["--epochs", str(chosen.epochs), "--pruner", chosen.pruner, "--seed", str(seed), "--threads", "1"]
+    result, seconds = _run(command, folder)
     return {
         "total_s": seconds,
         "search_s": result["wall"],
@@ -85,14 +88,14 @@ def _table(rows: list[dict[str, Any]]) -> str:
     ratios = [row["theirs"]["search_s"] / row["ours"]["search_s"] for row in rows]
     totals = [row["theirs"]["total_s"] / row["ours"]["total_s"] for row in rows]
     lines = [
-        "| seed | by hand: s | automl: s | trials per hour, ratio | validation by hand | validation automl | test by hand | test automl |",
-        "|---|---|---|---|---|---|---|---|",
+        "| seed | by hand, s | automl, s | trials an hour | validation, by hand / automl | test, by hand / automl |",
+        "|---|---|---|---|---|---|",
     ]
     for row, ratio in zip(rows, ratios, strict=True):
         ours, theirs = row["ours"], row["theirs"]
         lines.append(
-            f"| {row['seed']} | {theirs['search_s']:.1f} | {ours['search_s']:.1f} | x{ratio:.1f} | {theirs['validation']:.4f} | "
-            f"{ours['validation']:.4f} | {theirs['test']:.4f} | {ours['test']:.4f} |"
+            f"| {row['seed']} | {theirs['search_s']:.1f} | {ours['search_s']:.1f} | x{ratio:.1f} | "
+            f"{theirs['validation']:.4f} / {ours['validation']:.4f} | {theirs['test']:.4f} / {ours['test']:.4f} |"
         )
     lines.append("")
     lines.append(

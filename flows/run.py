@@ -12,16 +12,14 @@ from pathlib import Path
 from types import FrameType
 
 from flows import stages
-from flows.stages import Evaluated, Experiment, Promotion, Stores
+from flows.stages import Evaluated, Experiment, Promotion
+from flows.stores import Stores, open_stores
 from flows.workspace import Workspace
 from pipeline.config import ExperimentConfig
 from pipeline.data.prepare import Prepared
 from pipeline.evaluation.finalists import Evaluation
-from pipeline.registry.mlflow import MLflowRegistry
 from pipeline.search.directory import SearchState
 from pipeline.search.progress import Progress, StopRequest
-from pipeline.tracking.background import BackgroundTracker
-from pipeline.tracking.mlflow import MLflowTracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +91,8 @@ def open_run(
     """Open the stores of an experiment; on the way out, wait until MLflow has everything."""
     workspace.create()
     uri = workspace.tracking_uri(config.tracking.uri)
-    tracker = MLflowTracker(uri, workspace.artifacts)
-    background = BackgroundTracker(tracker)
-    try:
-        stores = Stores(tracker, background, MLflowRegistry(uri, workspace.state / "registry"))
+    with open_stores(uri, workspace) as stores:
         yield Run(Experiment(config, root, workspace), stores, StopRequest(), on_progress, new)
-    finally:
-        background.close()
-        tracker.close()
 
 
 def run_plainly(run: Run) -> Result:

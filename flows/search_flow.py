@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.data.prepare import Prepared
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -13,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.leaderboard import leaderboard
 from flows.run import Result, Run
 from flows.stages import Evaluated, Promotion
+from pipeline.data.prepare import Prepared
 from pipeline.records import read_records
 from pipeline.search.directory import SearchState
 from pipeline.search.progress import Progress

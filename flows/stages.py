@@ -1,7 +1,7 @@
 """The stages of an experiment as plain functions: prepare, search, evaluate, promote, report.
 
-The Prefect flow and ``--no-prefect`` run the same ones. Every stage leaves its result on disk and finds it there again, so
-a stage that is repeated after a kill repeats no work.
+The Prefect flow and ``--no-prefect`` run the same ones. Every stage leaves its result on disk and finds it there again,
+so a stage that is repeated after a kill repeats no work.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.leaderboard import leaderboard, to_csv
+from flows.stores import Stores
 from flows.workspace import Workspace
 from pipeline.config import ExperimentConfig
 from pipeline.data.prepare import Prepared, prepare
@@ -45,8 +46,7 @@ from pipeline.search.pool import WorkerPool
 from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.sink import TrackerSink
 from pipeline.search.study import open_study
-from pipeline.tracking.background import BackgroundTracker
-from pipeline.tracking.base import FinalistInfo, SearchInfo, Tracker
+from pipeline.tracking.base import FinalistInfo, SearchInfo
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import find_slots
 from search_spaces import check_overrides, default_params, families_for, suggest_trial
@@ -67,16 +67,6 @@ class Experiment:
     root: Path
     """Folder that relative data paths start from."""
     workspace: Workspace
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """What an experiment writes to. `background` delivers trials to `tracker` while a search runs; between a `flush` and
-    the next trial `tracker` is spoken to directly."""
-
-    tracker: Tracker
-    background: BackgroundTracker
-    registry: ModelRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +155,6 @@ def search_stage(
         elapsed = 0.0 if stored is None else stored.elapsed
         state = state.model_copy(update={"elapsed": elapsed, "status": "unfinished"})
         write_state(directory, state)
-        stores.tracker.start_search(_search_info(config, prepared, state, checked))
         deterministic = config.train.deterministic
         study = open_study(
             directory,
@@ -194,15 +183,17 @@ def search_stage(
             # Its size is measured, and measurements differ from run to run.
             max_cohort=1 if deterministic and cohort is None else cohort,
         )
-        sink = TrackerSink(
-            stores.background,
-            state.id,
-            lambda record: package_trial(workspace, prepared, record),
-            config.tracking.models,
-        )
         # Suggestions repeat only if results arrive in the same order: one worker.
         used = slots[:1] if deterministic else slots
-        with _delivering(stores), WorkerPool(used, prepared.directory, settings, directory / "workers") as pool:
+        # Workers start while MLflow opens; the first word to a store waits for it.
+        with WorkerPool(used, prepared.directory, settings, directory / "workers") as pool, _delivering(stores):
+            stores.tracker.start_search(_search_info(config, prepared, state, checked))
+            sink = TrackerSink(
+                stores.background,
+                state.id,
+                lambda record: package_trial(workspace, prepared, record),
+                config.tracking.models,
+            )
             controller = Controller(plan, study, pool, sink, stop, _saving(directory, state, on_progress), elapsed)
             try:
                 reason = controller.run()
@@ -282,7 +273,7 @@ def _search_info(config: ExperimentConfig, prepared: Prepared, state: SearchStat
 def _first_trials(
     experiment: Experiment, prepared: Prepared, checked: Checked, state: SearchState
 ) -> list[dict[str, object]]:
-    """Parameters that are tried before anything is sampled. What a narrowed space does not allow is left out by name."""
+    """Parameters that are tried before anything is sampled. What the file narrows is left out by name."""
     search = experiment.config.search
     first: list[dict[str, object]] = []
     if "defaults" in search.warm_start:
@@ -543,7 +534,8 @@ def summary_markdown(
         "| rank | trial | family | score | epochs | parameters | seconds |",
         "|---|---|---|---|---|---|---|",
         *(
-            f"| {r.rank} | #{r.trial:03d} | {r.family} | {r.score:.4f} | {r.epochs} | {r.n_params:,} | {r.train_s:.1f} |"
+            f"| {r.rank} | #{r.trial:03d} | {r.family} | {r.score:.4f} | {r.epochs} | {r.n_params:,} "
+            f"| {r.train_s:.1f} |"
             for r in leaderboard(records)[:10]
             if r.rank is not None
         ),

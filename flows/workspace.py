@@ -69,6 +69,11 @@ class Workspace:
             "use sqlite:///mlruns/mlflow.db",
         )
 
+    def has_store(self, uri: str) -> bool:
+        """Whether there is something to read behind this URI: False for a database file that no run has made yet."""
+        resolved = self.tracking_uri(uri)
+        return not resolved.startswith("sqlite:///") or Path(resolved.removeprefix("sqlite:///")).exists()
+
     def create(self) -> None:
         """Make the state folder, readable by its owner only."""
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from pipeline.training.measurement import Measurement, State
 
 WEIGHTS = "weights.safetensors"
 RECORD = "record.json"
+_HEAD, _TAIL = b'{"sha256": "%s",\n "record": ', b"}\n"
+"""Around the record's own JSON, whose bytes the checksum is of."""
 
 
 class TrialRecord(BaseModel):
@@ -67,9 +68,9 @@ class TrialRecord(BaseModel):
 
 def write_record(directory: Path, record: TrialRecord) -> None:
     """Store a finished trial in its directory, with a checksum over the record itself."""
-    body = record.model_dump(mode="json")
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    write_atomic(directory / RECORD, json.dumps({"sha256": digest, "record": body}, indent=1).encode())
+    body = record.model_dump_json().encode()
+    head = _HEAD % hashlib.sha256(body).hexdigest().encode()
+    write_atomic(directory / RECORD, head + body + _TAIL)
 
 
 def read_record(directory: Path) -> TrialRecord | None:
@@ -80,20 +81,17 @@ def read_record(directory: Path) -> TrialRecord | None:
     """
     path = directory / RECORD
     try:
-        stored = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise SearchError(
-            f"{path}: the record is not JSON ({error}); restore it, or delete it to train again"
-        ) from error
-    body = stored.get("record") if isinstance(stored, dict) else None
-    if (
-        not isinstance(body, dict)
-        or hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest() != stored["sha256"]
-    ):
+    length = len(_HEAD % (b"0" * 64))
+    head, body, tail = content[:length], content[length : -len(_TAIL)], content[-len(_TAIL) :]
+    if head != _HEAD % hashlib.sha256(body).hexdigest().encode() or tail != _TAIL:
         raise SearchError(f"{path}: the record does not match its checksum; restore it, or delete it to train again")
-    return TrialRecord.model_validate(body)
+    try:
+        return TrialRecord.model_validate_json(body)
+    except ValueError as error:
+        raise SearchError(f"{path}: the record is of another version of automl; start afresh with --new") from error
 
 
 def read_records(search: Path) -> Iterator[TrialRecord]:

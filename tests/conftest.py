@@ -1,16 +1,10 @@
-"""What all tests share: one torch thread, no telemetry, small data made here, and the folder of real data where it exists."""
+"""What all tests share: one torch thread, no telemetry, small data made here, and the folder of real data where it
+exists."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-from flows.environment import configure
-
-configure(Path("/nonexistent/prefect"))
-del os.environ["PREFECT_HOME"]
 
 import numpy as np
 import pytest
@@ -20,6 +14,7 @@ from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Development, Inputs, Part
 
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 REPOSITORY = Path(__file__).parents[1]
 

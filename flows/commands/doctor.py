@@ -167,7 +167,7 @@ def _searches(workspace: Workspace) -> Iterator[Diagnosis]:
 
 def _champions(workspace: Workspace, tracking_uri: str) -> Iterator[Diagnosis]:
     uri = workspace.tracking_uri(tracking_uri)
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if not workspace.has_store(uri):
         return
     from pipeline.registry.mlflow import MLflowRegistry
 

@@ -22,8 +22,20 @@ from pipeline.records import read_record, trial_directory
 from pipeline.registry.base import CHAMPION, ModelVersion
 from pipeline.registry.promotion import Move, history, rollback
 
+NONE_YET = "no registered models yet; `automl run FILE` registers the first"
+
 
 def _registry(workspace: Workspace, tracking_uri: str) -> Any:
+    """The registry of an existing store.
+
+    Raises:
+        InputError: there is no such store; looking must not create one.
+    """
+    if not workspace.has_store(tracking_uri):
+        raise InputError(
+            f"no registered models: {workspace.tracking_uri(tracking_uri)} does not exist",
+            "`automl run FILE` registers the first; --tracking-uri names another store",
+        )
     configure(workspace.prefect_home)
     from pipeline.registry.mlflow import MLflowRegistry
 
@@ -144,6 +156,8 @@ def rollback_model(model: str, reason: str, tracking_uri: str) -> Shown:
 def show_models(model: str | None, tracking_uri: str) -> Shown:
     """Versions and aliases, newest first, and every move of the champion."""
     workspace = find_workspace()
+    if model is None and not workspace.has_store(tracking_uri):
+        return lines({}, NONE_YET)
     registry = _registry(workspace, tracking_uri)
     names = registry.names() if model is None else (model,)
     found = {name: registry.versions(name) for name in names}
@@ -159,7 +173,7 @@ def show_models(model: str | None, tracking_uri: str) -> Shown:
 
     def text(console: Console) -> None:
         if not found:
-            console.print("no registered models yet; `automl run` registers the first")
+            console.print(NONE_YET)
         for name, versions in found.items():
             body = [
                 [

@@ -28,16 +28,18 @@ def run_experiment(file: Path, overrides: tuple[str, ...], *, new: bool, prefect
     # These load MLflow, which a wrong file need not wait for.
     from flows.run import open_run, run_plainly
 
+    imported = time.monotonic()
     console = Console(stderr=quiet, highlight=False, soft_wrap=True)
     view = nullcontext(_nothing) if quiet and not console.is_terminal else progress_view(console)
     with view as show, open_run(config, root, workspace, show, new=new) as run:
+        opened = time.monotonic()
+        run.seconds.update(imports=imported - began, stores=opened - imported)
         if prefect:
             logging.getLogger("prefect").setLevel(logging.WARNING)
             from flows.search_flow import run_with_prefect
 
-            result = run_with_prefect(run, on_start=lambda: run.seconds.update({"start": time.monotonic() - began}))
+            result = run_with_prefect(run, on_start=lambda: run.seconds.update(prefect=time.monotonic() - opened))
         else:
-            run.seconds["start"] = time.monotonic() - began
             result = run_plainly(run)
         deliver = time.monotonic()
     seconds = {**run.seconds, "deliver": time.monotonic() - deliver, "total": time.monotonic() - began}
@@ -69,13 +71,14 @@ def run_experiment(file: Path, overrides: tuple[str, ...], *, new: bool, prefect
         score = winner.test[evaluation.metric]
         out.print(summary(result.progress), markup=False)
         out.print(
-            f"winner #{winner.trial:03d} {winner.family}: {evaluation.metric} {winner.validation:.4f} on validation, {score} on the "
-            f"sealed test ({evaluation.n_rows} rows)",
+            f"winner #{winner.trial:03d} {winner.family}: {evaluation.metric} {winner.validation:.4f} on validation, "
+            f"{score} on the sealed test ({evaluation.n_rows} rows)",
             markup=False,
         )
         out.print(result.promotion.line, markup=False)
         out.print(
-            f"took {clock(seconds['total'])}; see `automl leaderboard {config.name}`, `automl ui`, and {_short(result.report)}",
+            f"took {clock(seconds['total'])}; see `automl leaderboard {config.name}`, `automl ui`, and "
+            f"{_short(result.report)}",
             markup=False,
         )
 

@@ -1,4 +1,4 @@
-"""``automl leaderboard`` and ``automl trial``: read from the records, so they answer at once and while a search runs."""
+"""``automl leaderboard`` and ``automl trial``: read from the records, so they answer while a search runs."""
 
 from __future__ import annotations
 

@@ -62,8 +62,11 @@ def score_intervals(
 
 
 def wilson(share: float, n: int, confidence: float) -> Interval:
-    """Wilson's score interval for a share of `n` independent rows. Where all rows are right the bootstrap says [1, 1]; this
-    one stays honest, and its coverage is near the nominal one for small `n` too (Brown, Cai and DasGupta 2001)."""
+    """Wilson's score interval for a share of `n` independent rows.
+
+    Where all rows are right the bootstrap says [1, 1]; this one stays honest, and its coverage is near the nominal one
+    for small `n` too (Brown, Cai and DasGupta 2001).
+    """
     z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = (z2 * (share * (1 - share) / n + z2 / (4 * n * n))) ** 0.5 / (1 + z2 / n)

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
-from pipeline.models.cnn import CNN, CNNConfig, Convolution
+from pipeline.models.cnn import CNN, FAMILY, CNNConfig, Convolution
 from pipeline.models.layers import unequal
+from pipeline.models.outline import outline
 from pipeline.models.stack import Stack, dropout_masks
-from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, linear
+from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, head, linear
 
 
 def shape_class(config: CNNConfig, spec: DataSpec) -> Hashable:
@@ -40,10 +41,9 @@ class StackedCNN:
         self._config = max(configs, key=lambda config: config.width)
         self._rates = [config.dropout for config in configs]
         self._activation = ACTIVATION[self._config.activation]
-        # Modules without memory: they say strides, windows and widths.
-        with torch.device("meta"):
-            self._largest = CNN(self._config, spec)
-            self._d_read = [CNN(config, spec).head.in_features for config in configs]
+        # For strides, windows and widths.
+        self._largest = cast(CNN, outline(FAMILY, self._config, spec))
+        self._d_read = [cast(CNN, outline(FAMILY, config, spec)).head.in_features for config in configs]
 
     def __call__(
         self,
@@ -59,12 +59,12 @@ class StackedCNN:
             x, lengths_KB = self._convolve(x, lengths_KB, convolution, parameters, buffers, i, generators is not None)
         x_KBD = self._read(x, lengths_KB)
         if self._config.d_head:
-            x_KBD = self._activation(linear(x_KBD, parameters, "dense.0"))
+            x_KBD = linear(x_KBD, parameters, "dense.0", self._config.activation)
         if generators is not None:
             shape = (K, x_KBD.shape[1], x_KBD.shape[2])
             mask_KBD = dropout_masks(self._rates, self._d_read, shape, x_KBD.detach(), generators)
             x_KBD = x_KBD if mask_KBD is None else x_KBD * mask_KBD
-        return linear(x_KBD, parameters, "head")
+        return head(x_KBD, parameters, "head")
 
     def _lay_out(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """The members' rows as groups of channels ``(B, K·C, H, W)``, or ``(B, C, H, W)`` where they are the same; and

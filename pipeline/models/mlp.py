@@ -113,7 +113,7 @@ class TabularEncoder(Encoder):
         if hasattr(self, "categorical"):
             assert inputs.categories is not None, "data with categorical columns comes with categories"
             parts.append(self.categorical(inputs.categories))
-        return torch.cat(parts, dim=1)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 class NumericEncoder(nn.Module):
@@ -151,6 +151,8 @@ class NumericEncoder(nn.Module):
     def bins(self, x_BF: Tensor) -> Tensor:
         """The plain value and its bins, ``(B, F, 1 + N)``: no parameter is in it."""
         x_BF1 = x_BF[:, :, None]
+        if not self.left_FN.shape[1]:
+            return x_BF1
         return torch.cat([x_BF1, ((x_BF1 - self.left_FN) * self.per_width_FN).clamp(0, 1)], dim=2)
 
     def forward(self, x_BF: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
 from pipeline.models.mlp import MLPConfig, SequenceEncoder, TabularEncoder, make_encoder
 from pipeline.models.stack import Stack, dropout_masks
-from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, linear
+from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, head, linear
 
 
 def shape_class(config: MLPConfig, spec: DataSpec) -> Hashable:
@@ -35,7 +35,6 @@ class StackedMLP:
         self._rates = [config.dropout for config in configs]
         self._widths = [config.width for config in configs]
         self._width = max(self._widths)
-        self._activation = ACTIVATION[self._config.activation]
         # Built for its constants and its parameter-free part; its own parameters are not used.
         self._encoder = make_encoder(self._config, spec).to(device)
         self._width_K = torch.tensor(self._widths, device=device)[:, None, None]
@@ -50,15 +49,23 @@ class StackedMLP:
     ) -> Tensor:
         x_KBD = self._encode(parameters, inputs)
         for i in range(self._config.n_layers):
-            y_KBW = linear(x_KBD, parameters, f"blocks.{i}.linear")
-            y_KBW = self._norm(y_KBW, parameters, buffers, f"blocks.{i}.norm", generators is not None)
-            y_KBW = self._activation(y_KBW)
+            y_KBW = self._activated(x_KBD, parameters, buffers, f"blocks.{i}", generators is not None)
             if generators is not None:
                 shape = (y_KBW.shape[0], y_KBW.shape[1], y_KBW.shape[2])
                 mask_KBW = dropout_masks(self._rates, self._widths, shape, y_KBW.detach(), generators)
                 y_KBW = y_KBW if mask_KBW is None else y_KBW * mask_KBW
             x_KBD = x_KBD + y_KBW if self._config.residual and i > 0 else y_KBW
-        return linear(x_KBD, parameters, "head")
+        return head(x_KBD, parameters, "head")
+
+    def _activated(
+        self, x_KBD: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], name: str, training: bool
+    ) -> Tensor:
+        """Linear, norm, activation."""
+        activation = self._config.activation
+        if self._config.norm == "none":
+            return linear(x_KBD, parameters, f"{name}.linear", activation)
+        y_KBW = linear(x_KBD, parameters, f"{name}.linear")
+        return ACTIVATION[activation](self._norm(y_KBW, parameters, buffers, f"{name}.norm", training))
 
     def _encode(self, parameters: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
         K = len(self._widths)
@@ -95,13 +102,11 @@ class StackedMLP:
             codes_KB = codes.reshape(K, -1) if own else codes.reshape(1, -1).expand(K, -1)
             index = codes_KB[:, :, None].expand(-1, -1, table_KLD.shape[2])
             parts.append(table_KLD.gather(1, index).view(K, B, -1))
-        return torch.cat(parts, dim=2)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def _norm(
         self, x_KBW: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], name: str, training: bool
     ) -> Tensor:
-        if self._config.norm == "none":
-            return x_KBW
         gain_KW, bias_KW = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
         if self._config.norm == "batch":
             return _batch_norm(x_KBW, gain_KW, bias_KW, buffers, name, training)

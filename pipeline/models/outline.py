@@ -18,7 +18,8 @@ _DRAWS: Final = frozenset(
 
 
 class _DrawNothing(TorchFunctionMode):
-    """On the meta device torch draws through its compiler, whose import takes a second or more. Nothing is to be drawn."""
+    """On the meta device torch draws through its compiler, whose import takes a second or more. Nothing is to be
+    drawn."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -135,7 +135,7 @@ class Asker:
         return trials is not None and self._progress.asked >= trials
 
     def _room_for_followers(self) -> bool:
-        """The plan's first trials come before anybody's followers: a small budget still tries every family's default."""
+        """The plan's first trials come before anybody's followers: a small budget tries every family's default."""
         to_come = len(self._plan.first) - self._n_first
         trials = self._plan.budget.trials
         return trials is None or trials - self._progress.asked > to_come

@@ -1,8 +1,8 @@
 """An Optuna journal with one writer and group commit.
 
-Optuna's own file backend writes and fsyncs at every call and waits on a lock file that a dead holder blocks for 30 s. A search
-has exactly one controller, so this backend keeps new entries in memory and appends them in one fsynced write when the
-controller says `commit`. The file is Optuna's format: `JournalStorage(JournalFileBackend(path))` opens it.
+Optuna's own file backend writes and fsyncs at every call and waits on a lock file that a dead holder blocks for 30 s.
+A search has exactly one controller, so this backend keeps new entries in memory and appends them in one fsynced write
+when the controller says `commit`. The file is Optuna's format: `JournalStorage(JournalFileBackend(path))` opens it.
 """
 
 from __future__ import annotations

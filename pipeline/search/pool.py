@@ -1,4 +1,4 @@
-"""Worker processes, one a slot: started fresh, spoken to over a socket pair, killed as a process group when they must go."""
+"""Worker processes, one a slot: started fresh, spoken to over a socket pair, killed as a group when they must go."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,6 +24,8 @@ _CREDENTIAL_PREFIXES = ("MLFLOW_", "PREFECT_", "AWS_", "AZURE_", "GOOGLE_")
 """Environment of the stores, which workers never speak to."""
 START_FAILURES = 3
 """A slot whose worker dies so often before it was ever ready has a wrong set-up, not bad luck."""
+EXIT_S = 10.0
+"""How long a worker that hung up may take to end: Python's own shutdown takes seconds on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class WorkerPool:
         self.close()
 
     def wait(self, timeout: float) -> Iterator[tuple[Worker, Answer | Died]]:
-        """What workers said within `timeout` seconds, in each worker's order. A worker that died is replaced at once."""
+        """What workers said within `timeout` seconds, in each worker's order. One that died is replaced at once."""
         by_connection = {worker.connection: worker for worker in self.workers}
         for connection in wait(list(by_connection), timeout):
             assert isinstance(connection, Connection)
@@ -88,7 +91,7 @@ class WorkerPool:
                         break
             except (EOFError, ConnectionResetError, OSError):
                 if worker in self.workers:
-                    yield worker, Died(self._replace(worker))
+                    yield worker, Died(self._replace(worker, EXIT_S))
 
     def train(self, worker: Worker, jobs: Sequence[Job]) -> None:
         """Give a ready worker its jobs. A worker that just died is noticed by the next `wait`."""
@@ -108,7 +111,7 @@ class WorkerPool:
 
     def kill(self, worker: Worker) -> None:
         """End a worker and everything it started, now, and put a fresh one in its slot."""
-        self._replace(worker)
+        self._replace(worker, 0.0)
 
     def close(self) -> None:
         """End all workers: those that wait exit by themselves, the others are killed."""
@@ -116,30 +119,34 @@ class WorkerPool:
             worker.connection.close()
         for worker in self.workers:
             if worker.ready:
-                try:
+                with suppress(subprocess.TimeoutExpired):
                     worker.process.wait(timeout=2)
-                except subprocess.TimeoutExpired:
-                    pass
             _kill_group(worker.process)
         self.workers = []
 
     def _send(self, worker: Worker, message: Train | Calibrate | Verdicts) -> None:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):  # it died; `wait` sees the end of file and says so
             worker.connection.send(message)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it died; `wait` sees the end of file and says so
 
-    def _replace(self, worker: Worker) -> str:
-        """Kill what is left of a worker and start another in its slot; how the old one ended."""
+    def _replace(self, worker: Worker, patience: float) -> str:
+        """Kill what is left of a worker and start another in its slot; how the old one ended.
+
+        Args:
+            patience: seconds in which a worker that is ending may end by itself: its exit code tells more than our
+            kill.
+        """
         worker.connection.close()
-        time_limit = 1.0  # an exit code of its own tells more than our kill would
-        try:
-            worker.process.wait(timeout=time_limit)
-        except subprocess.TimeoutExpired:
-            pass
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(timeout=patience)
+        by_itself = worker.process.returncode is not None
         _kill_group(worker.process)
         code = worker.process.returncode
-        reason = f"killed by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+        if not by_itself:
+            reason = "hung up without ending"
+        elif code < 0:
+            reason = f"killed by signal {-code} ({signal.Signals(-code).name})"
+        else:
+            reason = f"exit code {code}"
         if not worker.ready and not worker.jobs:
             failures = self._start_failures.get(worker.slot.index, 0) + 1
             self._start_failures[worker.slot.index] = failures
@@ -178,8 +185,6 @@ class WorkerPool:
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL a worker's whole process group, so that what it forked goes too, and reap it."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()

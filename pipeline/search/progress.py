@@ -14,7 +14,8 @@ from pipeline.training.measurement import Measurement
 
 
 class StopRequest:
-    """Set from a signal handler: the first request drains to the end of the epochs in flight, the second stops at once."""
+    """Set from a signal handler: the first request drains to the end of the running epochs, the second stops at
+    once."""
 
     def __init__(self) -> None:
         self._first, self._second = threading.Event(), threading.Event()

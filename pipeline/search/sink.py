@@ -23,7 +23,7 @@ class TrackerSink:
         self, tracker: BackgroundTracker, search: str, package: Callable[[TrialRecord], Path], models: str
     ) -> None:
         self._tracker, self._search, self._package = tracker, search, package
-        self._limit = {"all": None, "best": 0}.get(models, None) if not models.startswith("top-") else int(models[4:])
+        self._limit = {"all": None, "best": 0}.get(models) if not models.startswith("top-") else int(models[4:])
         self._scores: list[float] = []
 
     def begin(self, number: int, family: str, params: Mapping[str, object]) -> Future[str]:

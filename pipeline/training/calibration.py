@@ -1,8 +1,8 @@
 """How many trials to train together: measured, because it depends on family, size, batch and device.
 
-Small dense nets gain tenfold; a cohort whose activations leave the cache, or a family without stacked kernels worth having,
-gains nothing. So each class is timed for a fraction of a second with growing cohorts, and a cohort of one, which is the
-ordinary module, stays the answer wherever stacking does not pay.
+Small dense nets gain tenfold; a cohort whose activations leave the cache, or a family without stacked kernels worth
+having, gains nothing. So each class is timed for a fraction of a second with growing cohorts, and a cohort of one,
+which is the ordinary module, stays the answer wherever stacking does not pay.
 """
 
 from __future__ import annotations

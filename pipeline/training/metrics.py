@@ -1,4 +1,5 @@
-"""Validation metrics of K members at once. Axes: K members, N rows, C outputs. Equal to scikit-learn's of the same name."""
+"""Validation metrics of K members at once. Axes: K members, N rows, C outputs. Equal to scikit-learn's of the same
+name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stacked learner: K trials of one shape class trained as one batched computation, each exactly as it would be alone.
+"""The stacked learner: K trials of one shape class trained as one batched computation, each exactly as alone.
 
 All parameters lie in one ``(K, P)`` buffer; the stacked forward pass sees views of it, and the optimiser its rows. What
 differs between members (rates, decay, dropout, smoothing, schedule, seed, data order, clipping) is a value a row; what
@@ -19,8 +19,9 @@ from pipeline.models import FAMILIES
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.learner import EVALUATION_VALUES, autocast, n_batches
 from pipeline.training.losses import FOCAL_GAMMA
-from pipeline.training.rows import STEPPED, RowOptimizer
+from pipeline.training.rows import RowOptimizer
 from pipeline.training.schedule import rate_factor
+from pipeline.training.updates import STEPPED
 
 CLIP_EPS = 1e-6
 """As in torch.nn.utils.clip_grad_norm_."""
@@ -114,8 +115,10 @@ class StackedLearner:
         self._l1 = self._column([c.l1 for c in chosen]) if any(c.l1 for c in chosen) else None
         clips = [c.clip_norm for c in chosen]
         self._clip = self._column([float("inf") if c is None else c for c in clips]) if any(clips) else None
-        self._smoothing = self._column([c.label_smoothing for c in chosen])
-        self._constant = [c.schedule == "constant" and c.warmup == 0 for c in chosen]
+        smoothing = [c.label_smoothing for c in chosen]
+        self._smoothing = self._column(smoothing) if any(smoothing) else None
+        constant = all(c.schedule == "constant" and c.warmup == 0 for c in chosen)
+        self._constant_rates = [c.lr for c in chosen] if constant else None
 
     def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, device=self._device, dtype=torch.get_default_dtype())[:, None]
@@ -145,6 +148,8 @@ class StackedLearner:
             torch._foreach_copy_(self._gradients, torch.autograd.grad(losses_K.sum(), leaves))
             self._shape_gradient()
             self._optimizer.step(self._rates())
+            for k in range(K):
+                self._steps[k] += 1
             total_K += losses_K.detach() * B
             n_rows += B
         return (total_K / n_rows).cpu()
@@ -156,13 +161,12 @@ class StackedLearner:
         return Inputs(*picked), self._train.target.index_select(0, flat).view(K, B)  # type: ignore[arg-type]
 
     def _rates(self) -> list[float]:
-        rates = []
-        for k, config in enumerate(self._configs):
-            chosen = config.optimisation
-            factor = 1.0 if self._constant[k] else rate_factor(chosen, self._steps[k], self._n_steps)
-            rates.append(chosen.lr * factor)
-            self._steps[k] += 1
-        return rates
+        if self._constant_rates is not None:
+            return self._constant_rates
+        return [
+            config.optimisation.lr * rate_factor(config.optimisation, step, self._n_steps)
+            for config, step in zip(self._configs, self._steps, strict=True)
+        ]
 
     def _shape_gradient(self) -> None:
         """L1 and clipping, row by row, in the order of the ordinary learner."""
@@ -173,13 +177,16 @@ class StackedLearner:
                 norm_K1 = self._gradient.norm(dim=1, keepdim=True)
                 self._gradient.mul_((self._clip / (norm_K1 + CLIP_EPS)).clamp(max=1.0))
 
-    def _row_losses(self, outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor) -> Tensor:
+    def _row_losses(self, outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor | None) -> Tensor:
         """Each member's loss of each row, ``(K, B)``."""
         name = self._configs[0].optimisation.loss
         if name in {"cross_entropy", "focal"}:
-            log_p = F.log_softmax(outputs_KBC, dim=2)
-            true_KB = log_p.gather(2, target_KB[:, :, None])[:, :, 0]
-            smooth_KB = (1 - smoothing_K1) * true_KB + smoothing_K1 * log_p.mean(2)
+            # Families give outputs with the rows last in memory: the softmax runs along them.
+            log_p_KCB = F.log_softmax(outputs_KBC.transpose(1, 2), dim=1)
+            true_KB = -F.nll_loss(log_p_KCB, target_KB, reduction="none")
+            smooth_KB = true_KB
+            if smoothing_K1 is not None:
+                smooth_KB = torch.lerp(true_KB, log_p_KCB.mean(1), smoothing_K1)
             return -smooth_KB if name == "cross_entropy" else -((1 - true_KB.exp()).pow(FOCAL_GAMMA) * smooth_KB)
         error_KB = outputs_KBC[:, :, 0] - target_KB
         match name:
@@ -206,7 +213,7 @@ class StackedLearner:
 
     def losses(self, outputs_KNC: Tensor, target_N: Tensor) -> Tensor:
         target_KN = target_N.expand(outputs_KNC.shape[:2])
-        return self._row_losses(outputs_KNC, target_KN, torch.zeros_like(self._smoothing)).mean(1).cpu()
+        return self._row_losses(outputs_KNC, target_KN, None).mean(1).cpu()
 
     # Members come and go.
 
@@ -290,7 +297,7 @@ class StackedLearner:
         return cut
 
     def _put_slots(self, member: int, slots: dict[str, dict[str, Tensor]], step: Tensor) -> None:
-        self._optimizer.steps[member].copy_(step)
+        self._optimizer.steps[member] = step
         rows = self._optimizer.slots(member)
         for slot, values in slots.items():
             start = 0

@@ -1,7 +1,7 @@
 """The training loop of a cohort: epochs, validation, early stopping, best-epoch weights, checkpoints, verdicts.
 
-It knows `Learner` and nothing of what K is. Each member ends for itself: when it converged, when the search stops it, or
-when its numbers stop being finite; the others go on.
+It knows `Learner` and nothing of what K is. Each member ends for itself: when it converged, when the search stops it,
+or when its numbers stop being finite; the others go on.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ CHECKPOINT_SHARE = 50
 """A checkpoint may cost at most one part in so many of the training time."""
 
 Verdict = Literal["prune", "finish", "suspend"]
-"""What the search says of a trial: not worth going on; stop and count the best epoch so far; stop and stay resumable."""
+"""What the search says of a trial: not worth going on; stop and count the best epoch so far; stop and stay
+resumable."""
 
 
 class Monitor(Protocol):

@@ -1,8 +1,8 @@
 """The process that trains: it reads jobs from its controller, streams measurements back, and knows no store.
 
 Started as ``python -m pipeline.training.worker <fd>`` with one end of a socket pair. It imports torch and
-`pipeline.{data,models,training}` only. It dies with its controller: by the kernel's parent-death signal while it computes,
-by end-of-file while it waits.
+`pipeline.{data,models,training}` only. It dies with its controller: by the kernel's parent-death signal while it
+computes, by end-of-file while it waits.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 class _ControllerMonitor:
     """Sends reports to the controller and takes its verdicts.
 
-    Verdicts are read without waiting, so that a busy controller costs a trial at most the epoch it is in; with `lockstep`
-    every report waits for its answer, which makes the search repeatable.
+    Verdicts are read without waiting, so that a busy controller costs a trial at most the epoch it is in; with
+    `lockstep` every report waits for its answer, which makes the search repeatable.
     """
 
     def __init__(self, connection: Connection, lockstep: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 
@@ -36,7 +37,7 @@ def test_ranking_picking_and_comparing_agree(objective: Objective) -> None:
     ranked = sorted(values, key=objective.rank_key)
     assert ranked[0] == objective.best_of(values)
     finite = ranked[:20]
-    assert all(not objective.better(b, a) for a, b in zip(finite, finite[1:], strict=False))
+    assert all(not objective.better(b, a) for a, b in itertools.pairwise(finite))
 
 
 def test_the_best_of_nothing_is_the_worst() -> None:
@@ -44,7 +45,9 @@ def test_the_best_of_nothing_is_the_worst() -> None:
     assert DOWN.best_of([math.nan]) == DOWN.worst == math.inf
 
 
-@pytest.mark.parametrize(("task", "metric"), [("binary", "roc_auc"), ("multiclass", "accuracy"), ("regression", "rmse")])
+@pytest.mark.parametrize(
+    ("task", "metric"), [("binary", "roc_auc"), ("multiclass", "accuracy"), ("regression", "rmse")]
+)
 def test_auto_is_a_metric_of_the_task(task: str, metric: str) -> None:
     assert objective_for("auto", task).metric == metric  # type: ignore[arg-type]
     assert metric in metrics_for(task)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -33,10 +34,23 @@ def test_a_record_that_was_changed_by_one_value_is_refused(tmp_path: Path) -> No
         read_record(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"{}", b'{"record": {}}', b'{"sha256": ""}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"{}", b'{"record": {}}', b'{"sha256": ""}']
+)
 def test_what_is_no_record_is_refused_with_its_path(tmp_path: Path, content: bytes) -> None:
     (tmp_path / RECORD).write_bytes(content)
     with pytest.raises(SearchError, match=RECORD):
+        read_record(tmp_path)
+
+
+def test_a_whole_record_of_another_version_is_refused_as_such(tmp_path: Path) -> None:
+    write_record(tmp_path, record())
+    path = tmp_path / RECORD
+    old = path.read_bytes().split(b'"record": ', 1)[1].removesuffix(b"}\n")
+    new = old.replace(b"{", b'{"from_the_future":1,', 1)
+    digests = [hashlib.sha256(body).hexdigest().encode() for body in (old, new)]
+    path.write_bytes(path.read_bytes().replace(old, new).replace(*digests))
+    with pytest.raises(SearchError, match="another version"):
         read_record(tmp_path)
 
 

@@ -132,9 +132,7 @@ class Project:
 
     def unfinished_runs(self) -> int:
         """Runs of any kind that MLflow shows as RUNNING."""
-        return sum(
-            run.info.status == "RUNNING" for role in ("search", "trial", "finalist") for run in self.runs(role)
-        )
+        return sum(run.info.status == "RUNNING" for role in ("search", "trial", "finalist") for run in self.runs(role))
 
     def readings(self) -> list[dict[str, Any]]:
         """The ledger of sealed-test readings."""

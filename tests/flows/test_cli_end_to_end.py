@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
+from flows.commands.models import predict_source
+from pipeline.errors import InputError
 from pipeline.records import TrialRecord
 from tests.flows.project import Done, Project, tabular_project
 
@@ -107,6 +109,25 @@ def test_automl_predict_agrees_with_mlflow_row_by_row(
     assert list(table) == ["prediction", "probability_no", "probability_yes"]
     assert table["prediction"].tolist() == in_fresh_process["prediction"]
     assert table["probability_yes"].to_numpy() == pytest.approx(in_fresh_process["yes"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("nobody", "registered models: small"),
+        ("small@challenger", "no alias challenger"),
+        ("small/9", "no version 9"),
+        ("a b", "NAME@ALIAS"),
+    ],
+)
+def test_a_model_that_is_not_there_is_refused_with_those_that_are(
+    project: Project, first: Seen, model: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("PREFECT_HOME", str(project.state / "prefect"))
+    with pytest.raises(InputError, match=said):
+        predict_source(model, "test.csv", Path("never.csv"), "sqlite:///mlruns/mlflow.db")
+    assert not (project.folder / "never.csv").exists()
 
 
 def test_the_sealed_test_is_read_once_and_for_finalists_only(project: Project, first: Seen) -> None:

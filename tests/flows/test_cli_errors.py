@@ -39,10 +39,10 @@ ARGUMENTS = {
     "an unknown override": (["run", "small.yaml", "--set", "search.sede=1"], "did you mean `seed`?"),
     "an experiment without searches": (["leaderboard", "small"], "automl run"),
     "a trial of no search": (["trial", "small", "0"], "automl run"),
-    "an unknown model": (["predict", "nobody", "train.csv", "-o", "out.csv"], "no registered model 'nobody'"),
-    "a model that is none": (["predict", "a b", "train.csv", "-o", "out.csv"], "NAME@ALIAS"),
+    "a model before the first run": (["predict", "small", "train.csv", "-o", "out.csv"], "no registered models"),
     "a wrong output": (["predict", "small", "train.csv", "-o", "out.xlsx"], ".csv or .parquet"),
-    "a model to show that is none": (["models", "nobody"], "no registered model 'nobody'"),
+    "a model to show before the first run": (["models", "small"], "no registered models"),
+    "a rollback before the first run": (["rollback", "small"], "no registered models"),
 }
 
 
@@ -134,6 +134,11 @@ def test_help_imports_no_large_library(folder: Path, verb: str) -> None:
     loaded = set(json.loads(process.stderr.splitlines()[-1]))
     assert "typer" in loaded
     assert not loaded & {"torch", "mlflow", "prefect", "optuna", "pandas", "sklearn", "numpy"}
+
+
+def test_there_are_no_models_in_an_empty_folder_and_asking_makes_none(tmp_path: Path) -> None:
+    assert Project(tmp_path).automl("models", "--json").json == {}
+    assert not (tmp_path / "mlruns").exists()
 
 
 def test_doctor_says_of_an_empty_folder_that_all_is_well(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""The stores of an experiment, opened in a thread: MLflow takes seconds to import and to migrate, and meanwhile data is
+prepared and workers start. The first use waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flows.workspace import Workspace
+from pipeline.registry.base import ModelRegistry
+from pipeline.tracking.background import BackgroundTracker
+from pipeline.tracking.base import Tracker
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    tracker: Tracker
+    background: BackgroundTracker
+    registry: ModelRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What an experiment writes to. `background` delivers trials to `tracker` while a search runs; between a `flush`
+    and the next trial `tracker` is spoken to directly. Every property raises what the opening raised."""
+
+    _opening: Future[_Opened]
+
+    @property
+    def tracker(self) -> Tracker:
+        return self._opening.result().tracker
+
+    @property
+    def background(self) -> BackgroundTracker:
+        return self._opening.result().background
+
+    @property
+    def registry(self) -> ModelRegistry:
+        return self._opening.result().registry
+
+
+@contextmanager
+def open_stores(uri: str, workspace: Workspace) -> Iterator[Stores]:
+    """Open tracker and registry of an absolute tracking URI; on the way out, wait until MLflow has everything."""
+    with ThreadPoolExecutor(1, thread_name_prefix="stores") as executor:
+        opening = executor.submit(_open, uri, workspace)
+        try:
+            yield Stores(opening)
+        finally:
+            if opening.exception() is None:
+                opened = opening.result()
+                opened.background.close()
+                opened.tracker.close()
+
+
+def _open(uri: str, workspace: Workspace) -> _Opened:
+    from pipeline.registry.mlflow import MLflowRegistry
+    from pipeline.tracking.mlflow import MLflowTracker
+
+    tracker = MLflowTracker(uri, workspace.artifacts)
+    return _Opened(tracker, BackgroundTracker(tracker), MLflowRegistry(uri, workspace.state / "registry"))

@@ -1,0 +1,67 @@
+"""Gates: each one passed or not, with the numbers that say so."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.config import Gate
+from pipeline.errors import ConfigError
+from pipeline.evaluation.finalists import Evaluation, Finalist
+from pipeline.evaluation.gates import check_gates, judge
+from pipeline.evaluation.intervals import Comparison, Interval
+
+
+def interval(value: float) -> Interval:
+    return Interval(value=value, low=value - 0.02, high=value + 0.02, confidence=0.95)
+
+
+def evaluation(difference: float | None = None, probability: float = 0.5, **changes: object) -> Evaluation:
+    """A winner at accuracy 0.90 and log loss 0.30; against champion v3 where there is a difference."""
+    winner = Finalist(
+        trial=4, family="mlp", validation=0.92, n_params=10,
+        test={"accuracy": interval(0.90), "log_loss": interval(0.30)},
+    )  # fmt: skip
+    versus = None
+    if difference is not None:
+        versus = Comparison(difference=interval(difference), probability_better=probability)
+        changes = {"champion": 3, **changes}
+    return Evaluation.model_validate(
+        {"metric": "accuracy", "n_rows": 100, "finalists": (winner,), "versus_champion": versus, **changes}
+    )
+
+
+BEATS = Gate(beats="champion", confidence=0.9)
+CASES = {
+    "floor passed": (Gate(metric="accuracy", min=0.9), evaluation(), True, "0.9000 [0.8800, 0.9200]"),
+    "floor not passed": (Gate(metric="accuracy", min=0.901), evaluation(), False, "0.9000"),
+    "ceiling passed": (Gate(metric="log_loss", max=0.3), evaluation(), True, "0.3000"),
+    "ceiling not passed": (Gate(metric="log_loss", max=0.29), evaluation(), False, "0.3000"),
+    "both, one not passed": (Gate(metric="accuracy", min=0.5, max=0.8), evaluation(), False, "0.9000"),
+    "undefined on these rows": (Gate(metric="roc_auc", min=0.1), evaluation(), False, "undefined"),
+    "no champion yet": (BEATS, evaluation(), True, "no champion yet"),
+    "champion beaten": (BEATS, evaluation(0.01, 0.95), True, "95.0% of resamples"),
+    "champion not beaten surely": (BEATS, evaluation(0.01, 0.89), False, "89.0% of resamples"),
+    "confidence itself is not enough": (BEATS, evaluation(0.01, 0.9), False, "90.0%"),
+    "better only by resampling": (BEATS, evaluation(0.0, 0.95), False, "difference to v3"),
+    "champion that cannot be compared": (
+        BEATS, evaluation(champion=3, champion_problem="it knows other labels"), False, "it knows other labels",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("gate", "on", "passed", "evidence"), CASES.values(), ids=CASES.keys())
+def test_a_gate_is_judged_with_its_evidence(gate: Gate, on: Evaluation, passed: bool, evidence: str) -> None:
+    (result,) = judge([gate], on)
+    assert result.passed is passed
+    assert evidence in result.evidence
+
+
+def test_every_gate_is_judged_even_after_one_that_is_not_passed() -> None:
+    gates = [Gate(metric="accuracy", min=0.99), Gate(metric="accuracy", min=0.5), BEATS]
+    assert [result.passed for result in judge(gates, evaluation())] == [False, True, True]
+
+
+def test_a_gate_on_another_tasks_metric_is_found_before_anything_is_trained() -> None:
+    check_gates([Gate(metric="accuracy", min=0.5), BEATS], "multiclass")
+    with pytest.raises(ConfigError, match=r"promotion.gates.*'rmse'; use one of accuracy"):
+        check_gates([Gate(metric="rmse", max=1)], "multiclass")

@@ -1,0 +1,270 @@
+"""The controller with scripted workers: exact budgets, one trial's trouble is its own, a restart loses nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from pipeline.config import Budget, SearchConfig
+from pipeline.data.spec import DataSpec
+from pipeline.errors import SearchError
+from pipeline.models import FAMILIES
+from pipeline.records import TrialRecord, read_records, trial_directory, write_record
+from pipeline.search.asking import SearchPlan
+from pipeline.search.calibrations import Calibrations
+from pipeline.search.controller import Controller
+from pipeline.search.progress import Progress, StopRequest
+from pipeline.search.study import OptunaSuggester, open_study
+from pipeline.training.config import OptimisationConfig, TrialConfig
+from tests.search.fakes import FakePool, MemorySink, Script
+
+SPEC = DataSpec(kind="tabular", task="binary", n_numeric=2, labels=(0, 1), n_train=100, n_validation=20)
+GOOD, BAD, DEADLY, HANGING = Script(), Script(then="fail"), Script(then="die"), Script(then="hang")
+
+
+def suggest(suggester: OptunaSuggester, seed: int) -> TrialConfig:
+    """One learning rate, and a depth that decides the shape class."""
+    model = FAMILIES["mlp"].config.model_validate({"n_layers": suggester.integer("mlp.n_layers", 1, 3)})
+    lr = suggester.number("optimizer.lr", 1e-4, 1e-1, log=True)
+    return TrialConfig(family="mlp", model=model, optimisation=OptimisationConfig(lr=lr), seed=seed)
+
+
+@dataclass
+class Search:
+    """A search directory; each `run` is one start of its controller."""
+
+    directory: Path
+    pruner: str = "none"
+    plan: SearchPlan = field(init=False)
+    sink: MemorySink = field(init=False)
+    pool: FakePool = field(init=False)
+    stop: StopRequest = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.plan = SearchPlan(
+            search="s", directory=self.directory, spec=SPEC, metric="accuracy", budget=Budget(trials=7), seed=0,
+            suggest=suggest, calibrations=Calibrations(self.directory / "calibration.json", "cpu"), max_cohort=1,
+        )  # fmt: skip
+
+    def run(
+        self, pool: FakePool, on_progress: Callable[[Progress], None] = lambda _: None, **changes: object
+    ) -> tuple[str, Progress]:
+        """Start the controller; why it ended, and its last progress."""
+        self.plan = replace(self.plan, **changes)  # type: ignore[arg-type]
+        self.pool, self.sink, self.stop = pool, MemorySink(), StopRequest()
+        config = SearchConfig.model_validate({"pruner": self.pruner, "sampler": "random"})
+        study = open_study(self.directory, "s", "maximize", config, 9, several_families=False)
+        controller = Controller(self.plan, study, pool, self.sink, self.stop, on_progress)  # type: ignore[arg-type]
+        return controller.run(), controller.progress
+
+    def records(self) -> dict[int, TrialRecord]:
+        return {record.number: record for record in read_records(self.directory)}
+
+    def states(self) -> dict[int, str]:
+        """Trial number to state on record; Optuna and the sink must say the same."""
+        states = {number: record.state for number, record in self.records().items()}
+        config = SearchConfig.model_validate({"pruner": self.pruner})
+        study = open_study(self.directory, "s", "maximize", config, 9, several_families=False).optuna
+        assert {t.number: t.state.name for t in study.trials if t.state.is_finished()} == states
+        said = {record.number: record.state for record in self.sink.finished}
+        assert said == states, "after any start the sink has heard of every trial"
+        return states
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    return Search(tmp_path)
+
+
+def scripts(by_number: dict[int, Script], otherwise: Script = GOOD) -> Callable[[int, int], Script]:
+    return lambda number, _times: by_number.get(number, otherwise)
+
+
+@pytest.mark.parametrize("n_workers", [1, 2, 5, 12])
+def test_the_trial_budget_is_exact_for_any_number_of_workers(search: Search, n_workers: int) -> None:
+    reason, progress = search.run(FakePool(scripts({}), n_workers))
+    assert reason == "trial budget used up"
+    assert search.states() == dict.fromkeys(range(7), "COMPLETE")
+    assert (progress.asked, progress.ended, progress.complete) == (7, 7, 7)
+    assert Counter(n for begun in search.pool.begun for n in begun) == Counter(range(7)), "each trained once"
+    assert search.sink.begun == list(range(7))
+
+
+def test_a_record_holds_the_best_epoch_and_the_whole_curve(search: Search) -> None:
+    search.run(FakePool(lambda number, _: Script(scores=(0.5, 0.9, 0.9, 0.7))))
+    record = search.records()[3]
+    assert (record.objective, record.best_epoch) == (0.9, 2)
+    assert [m.metrics["accuracy"] for m in record.curve] == [0.5, 0.9, 0.9, 0.7]
+    assert record.weights_sha256 is not None
+
+
+def test_one_trials_trouble_is_its_own(search: Search) -> None:
+    zoo = {1: BAD, 2: DEADLY, 3: HANGING, 4: Script(scores=(), then="fail")}
+    reason, progress = search.run(FakePool(scripts(zoo)), budget=Budget(trials=7, per_trial=0.3))
+    assert reason == "trial budget used up"
+    assert search.states() == {0: "COMPLETE", 1: "FAIL", 2: "FAIL", 3: "FAIL", 4: "FAIL", 5: "COMPLETE", 6: "COMPLETE"}
+    errors = {number: record.error or "" for number, record in search.records().items()}
+    assert errors[1] == "ValueError: trial 1 cannot learn"
+    assert errors[2].startswith("worker_died: killed by signal 9 (SIGKILL), 3 times; out of memory")
+    assert errors[3] == "timeout: trained longer than budget.per_trial, 0.3 s"
+    assert all(record.objective is None for record in search.records().values() if record.state == "FAIL")
+    assert progress.last_error is not None
+
+
+def test_a_trial_whose_worker_died_is_begun_again_and_may_complete(search: Search) -> None:
+    pool = FakePool(lambda number, times: DEADLY if number == 2 and times < 2 else GOOD)
+    search.run(pool)
+    assert search.states() == dict.fromkeys(range(7), "COMPLETE")
+    assert sum(2 in begun for begun in pool.begun) == 3
+    assert [m.epoch for m in search.records()[2].curve] == [1, 2, 3], "what is reported again is not counted twice"
+
+
+def test_nothing_but_failures_stops_the_search_with_the_reason(search: Search) -> None:
+    with pytest.raises(SearchError, match=r"all 5 trials failed, the last one with: ValueError: trial \d cannot learn"):
+        search.run(FakePool(scripts({}, otherwise=BAD)), budget=Budget(trials=100))
+    assert len(search.records()) == 5
+
+
+def test_one_success_among_failures_keeps_the_search_going(search: Search) -> None:
+    search.run(FakePool(scripts({0: GOOD}, otherwise=BAD), n_workers=1), budget=Budget(trials=12))
+    assert Counter(search.states().values()) == {"COMPLETE": 1, "FAIL": 11}
+
+
+@pytest.mark.parametrize("deaf_epochs", [0, 3])
+def test_a_trial_is_told_to_stop_once_and_ends_as_pruned(tmp_path: Path, deaf_epochs: int) -> None:
+    search = Search(tmp_path, pruner="median")
+    better = Script(scores=(0.9,) * 9)
+    pool = FakePool(scripts({6: Script(scores=(0.1,) * 9)}, otherwise=better), n_workers=1, deaf_epochs=deaf_epochs)
+    search.run(pool)
+    assert pool.verdicts == [(6, "prune")]
+    assert search.states() == dict.fromkeys(range(6), "COMPLETE") | {6: "PRUNED"}
+    record = search.records()[6]
+    assert len(record.curve) < 9
+    assert record.objective == pytest.approx(0.1), "what it reached stays on record"
+
+
+def test_when_the_time_is_up_running_trials_finish_and_nothing_is_left_open(search: Search) -> None:
+    pool = FakePool(scripts({}, otherwise=Script(scores=(0.5,) * 100_000)))
+    reason, progress = search.run(pool, budget=Budget(trials=None, time=0.3))
+    assert reason == "time budget used up"
+    states = search.states()
+    assert Counter(states.values())["COMPLETE"] == 2, "those that were training count with their best epoch"
+    dismissed = [record for record in search.records().values() if record.state == "PRUNED"]
+    assert {record.error for record in dismissed} <= {"not started: time budget used up"}
+    assert progress.asked == progress.ended
+
+
+def test_a_stop_leaves_a_search_that_the_next_start_finishes(search: Search) -> None:
+    pool = FakePool(lambda number, _: Script(scores=(0.5,) * (10 + 20 * number)))
+    reason, progress = search.run(pool, lambda p: search.stop.request() if p.ended >= 2 else None)
+    assert reason == "interrupted"
+    before = search.records()
+    assert 2 <= len(before) < 7
+    assert {verdict for _, verdict in pool.verdicts} == {"suspend"}
+
+    reason, progress = search.run(FakePool(scripts({})))
+    assert reason == "trial budget used up"
+    assert progress.ended == 7
+    assert search.states() == dict.fromkeys(range(7), "COMPLETE")
+    again = {n for begun in search.pool.begun for n in begun}
+    assert not again & before.keys(), "what had ended is not trained again"
+    rates = [record.params["optimizer.lr"] for record in search.records().values()]
+    assert len(set(rates)) == 7, "a resumed sampler does not repeat its suggestions"
+
+
+def test_a_second_stop_does_not_wait_for_the_epoch(search: Search) -> None:
+    def stop_twice(progress: Progress) -> None:
+        if progress.running:
+            search.stop.request()
+            search.stop.request()
+
+    hanging = FakePool(scripts({}, otherwise=HANGING))
+    reason, _ = search.run(hanging, stop_twice)
+    assert reason == "interrupted"
+    assert search.records() == {}
+    search.run(FakePool(scripts({})))
+    assert search.states() == dict.fromkeys(range(7), "COMPLETE")
+
+
+def test_a_record_that_the_study_never_heard_of_is_replayed_and_not_trained_again(search: Search) -> None:
+    """As after a kill between the record and `tell`."""
+    search.run(FakePool(scripts({}, otherwise=HANGING)), lambda p: [search.stop.request() for _ in range(2)] and None)
+    study = open_study(search.directory, "s", "maximize", SearchConfig(), 9, several_families=False).optuna
+    left = [trial.number for trial in study.trials if trial.state == TrialState.RUNNING]
+    assert left
+    number = left[0]
+    other = Search(search.directory / "other")
+    other.run(FakePool(scripts({})), budget=Budget(trials=number + 1))
+    lost = other.records()[number].model_copy(update={"params": study.trials[number].params, "objective": 0.99})
+    write_record(trial_directory(search.directory, number), lost)
+
+    _, progress = search.run(FakePool(scripts({})))
+    assert all(number not in begun for begun in search.pool.begun)
+    assert search.states()[number] == "COMPLETE"
+    assert (progress.best, progress.best_trial) == (0.99, number)
+
+
+def test_a_finished_search_is_left_alone_and_a_larger_budget_goes_on(search: Search) -> None:
+    search.run(FakePool(scripts({})))
+    first = search.records()
+    search.run(FakePool(scripts({})))
+    assert search.pool.begun == []
+    assert search.records() == first
+    search.run(FakePool(scripts({})), budget=Budget(trials=9))
+    assert search.states() == dict.fromkeys(range(9), "COMPLETE")
+    assert {n: r for n, r in search.records().items() if n < 7} == first
+
+
+FIRST = tuple({"mlp.n_layers": depth, "optimizer.lr": 0.01 * depth} for depth in (1, 2, 3))
+
+
+def test_the_plans_first_trials_come_first_and_once(search: Search) -> None:
+    pool = FakePool(scripts({}, otherwise=Script(scores=(0.5,) * 30)), n_workers=1)
+    search.run(pool, lambda p: search.stop.request() if p.ended >= 2 else None, first=FIRST)
+    search.run(FakePool(scripts({})))
+    tried = [search.records()[number].params for number in range(7)]
+    assert tried[:3] == list(FIRST)
+    assert all(params not in FIRST for params in tried[3:])
+
+
+GAINS = {1: 1.0, 4: 3.0}
+
+
+def test_trials_of_one_shape_train_together_where_that_was_measured_to_pay(search: Search) -> None:
+    pool = FakePool(scripts({}), n_workers=1, gains=GAINS, spec=SPEC)
+    search.run(pool, max_cohort=None, budget=Budget(trials=9))
+    assert search.states() == dict.fromkeys(range(9), "COMPLETE")
+    assert [len(begun) for begun in pool.begun] == [4, 4, 1]
+    for begun in pool.begun:
+        members = [search.records()[number] for number in begun]
+        assert len({record.params["mlp.n_layers"] for record in members}) == 1, "followers take the leader's shape"
+        assert len({record.params["optimizer.lr"] for record in members}) == len(begun)
+    assert search.records()[0].cohort == "#000 and 3 more"
+
+
+def test_a_small_budget_still_tries_every_first_trial(search: Search) -> None:
+    pool = FakePool(scripts({}), n_workers=1, gains=GAINS, spec=SPEC)
+    search.run(pool, max_cohort=None, first=FIRST, budget=Budget(trials=4))
+    tried = [record.params for record in search.records().values()]
+    assert all(params in tried for params in FIRST)
+    assert search.states() == dict.fromkeys(range(4), "COMPLETE")
+
+
+def test_the_member_that_kills_its_cohorts_worker_is_found_and_fails_alone(search: Search) -> None:
+    pool = FakePool(scripts({2: DEADLY}), n_workers=1, gains=GAINS, spec=SPEC)
+    search.run(pool, max_cohort=None, budget=Budget(trials=4))
+    assert search.states() == {0: "COMPLETE", 1: "COMPLETE", 2: "FAIL", 3: "COMPLETE"}
+    assert pool.begun[0] == (0, 1, 2, 3)
+    assert all(len(begun) == 1 for begun in pool.begun[1:])
+
+
+def test_in_lockstep_nothing_is_asked_before_all_earlier_results_are_there(search: Search) -> None:
+    asked_when: list[tuple[int, int]] = []
+    search.run(FakePool(scripts({}), n_workers=1), lambda p: asked_when.append((p.asked, p.ended)), lockstep=True)
+    assert asked_when
+    assert all(asked - ended <= 1 for asked, ended in asked_when)

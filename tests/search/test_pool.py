@@ -1,0 +1,145 @@
+"""Worker processes: replaced when they die, gone when the pool closes or its process ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.errors import SearchError
+from pipeline.models import FAMILIES
+from pipeline.search.pool import Died, Worker, WorkerPool
+from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
+from pipeline.training.devices import Slot
+from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report
+from pipeline.training.trainer import WEIGHTS, Job
+
+SETTINGS = TrainSettings(metric="accuracy", max_epochs=3)
+CONFIG = TrialConfig(family="mlp", model=FAMILIES["mlp"].config(), optimisation=OptimisationConfig())
+SLOT = Slot(0, "cpu", 1)
+
+CONTROLLER = """
+import sys, time
+from pathlib import Path
+from pipeline.search.pool import WorkerPool
+from pipeline.training.config import TrainSettings
+from pipeline.training.devices import Slot
+with WorkerPool([Slot(0, "cpu", 1)], Path(sys.argv[1]), TrainSettings(metric="accuracy"), Path(sys.argv[2])) as pool:
+    print(pool.workers[0].process.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def pool(prepared: Path, tmp_path: Path) -> Iterator[WorkerPool]:
+    with WorkerPool([SLOT], prepared, SETTINGS, tmp_path / "logs") as pool:
+        yield pool
+
+
+def hear(pool: WorkerPool, kind: type[Answer | Died], seconds: float = 60.0) -> list[tuple[Worker, Answer | Died]]:
+    """Everything that is said until something of this kind is, which comes last."""
+    heard: list[tuple[Worker, Answer | Died]] = []
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for said in pool.wait(0.1):
+            heard.append(said)
+            if isinstance(said[1], kind):
+                return heard
+    raise AssertionError(f"no {kind.__name__} within {seconds:g} s, but {heard}")
+
+
+def job(tmp_path: Path, trial: int = 0) -> Job:
+    return Job(trial, CONFIG.model_copy(update={"seed": trial}), tmp_path / f"trial-{trial}")
+
+
+def test_a_worker_trains_reports_every_epoch_and_is_idle_again(pool: WorkerPool, tmp_path: Path) -> None:
+    ((worker, _),) = hear(pool, Idle)
+    assert worker.ready
+    pool.train(worker, [job(tmp_path)])
+    assert not worker.ready
+    said = [answer for _, answer in hear(pool, Idle)]
+    assert [type(answer) for answer in said] == [Report, Report, Report, Ended, Idle]
+    ended = said[3]
+    assert isinstance(ended, Ended)
+    assert ended.outcome.state == "COMPLETE"
+    assert (tmp_path / "trial-0" / WEIGHTS).is_file()
+    assert worker.ready
+
+
+def test_a_worker_trains_a_cohort_and_times_its_class(pool: WorkerPool, tmp_path: Path) -> None:
+    ((worker, _),) = hear(pool, Idle)
+    pool.train(worker, [job(tmp_path, n) for n in range(3)])
+    ended = [answer.outcome.trial for _, answer in hear(pool, Idle) if isinstance(answer, Ended)]
+    assert sorted(ended) == [0, 1, 2]
+    pool.calibrate(worker, CONFIG)
+    (answer,) = [answer for _, answer in hear(pool, Idle) if isinstance(answer, Calibrated)]
+    assert answer.gains[1] == 1.0
+
+
+def test_a_killed_worker_is_noticed_and_replaced(pool: WorkerPool) -> None:
+    ((victim, _),) = hear(pool, Idle)
+    os.kill(victim.process.pid, signal.SIGKILL)
+    worker, died = hear(pool, Died)[-1]
+    assert worker is victim
+    assert died == Died("killed by signal 9 (SIGKILL)")
+    (fresh,) = pool.workers
+    assert fresh is not victim
+    assert hear(pool, Idle)[-1][0] is fresh
+
+
+def test_jobs_for_a_worker_that_just_died_are_not_lost(pool: WorkerPool, tmp_path: Path) -> None:
+    ((worker, _),) = hear(pool, Idle)
+    os.kill(worker.process.pid, signal.SIGKILL)
+    worker.process.wait()
+    pool.train(worker, [job(tmp_path)])
+    buried, _ = hear(pool, Died)[-1]
+    assert list(buried.jobs) == [0], "the controller can hand them out again"
+
+
+def test_killing_a_worker_puts_a_fresh_one_in_its_slot(pool: WorkerPool) -> None:
+    (worker,) = pool.workers
+    pool.kill(worker)
+    assert worker.process.returncode == -signal.SIGKILL
+    assert hear(pool, Idle)[-1][0].slot == SLOT
+
+
+def test_a_closed_pool_leaves_no_process(prepared: Path, tmp_path: Path) -> None:
+    with WorkerPool([SLOT, Slot(1, "cpu", 1)], prepared, SETTINGS, tmp_path / "logs") as pool:
+        processes = [worker.process for worker in pool.workers]
+        assert all(psutil.pid_exists(process.pid) for process in processes)
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_a_worker_dies_with_its_controller(prepared: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", CONTROLLER, str(prepared), str(tmp_path / "logs")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as controller:
+        assert controller.stdout is not None
+        worker = psutil.Process(int(controller.stdout.readline()))
+        assert worker.is_running()
+        controller.kill()
+    assert not psutil.wait_procs([worker], timeout=10)[1]
+
+
+def test_a_worker_that_cannot_start_ends_the_search_with_its_last_words(tmp_path: Path) -> None:
+    said = r"slot cpu/0 ended 3 times before it was ready \(exit code 1\): .*nowhere"
+    with (
+        WorkerPool([SLOT], tmp_path / "nowhere", SETTINGS, tmp_path / "logs") as pool,
+        pytest.raises(SearchError, match=said),
+    ):
+        hear(pool, Idle)
+
+
+def test_workers_see_no_credentials(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with WorkerPool([SLOT], prepared, SETTINGS, tmp_path / "logs") as pool:
+        environment = psutil.Process(pool.workers[0].process.pid).environ()
+    assert "secret" not in environment.values()
+    assert environment["OMP_NUM_THREADS"] == "1"
