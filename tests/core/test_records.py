@@ -26,10 +26,12 @@ def test_an_unfinished_trial_has_none(tmp_path: Path) -> None:
 
 
 def test_a_record_that_was_changed_by_one_value_is_refused(tmp_path: Path) -> None:
-    write_record(tmp_path, record())
-    stored = json.loads((tmp_path / RECORD).read_text())
-    stored["record"]["objective"] += 1e-9
-    (tmp_path / RECORD).write_text(json.dumps(stored))
+    write_record(tmp_path, record(n_params=4242))
+    path = tmp_path / RECORD
+    whole = path.read_bytes()
+    assert json.loads(whole)["record"]["n_params"] == 4242
+    path.write_bytes(whole.replace(b'"n_params":4242', b'"n_params":4243'))
+    assert path.read_bytes() != whole
     with pytest.raises(SearchError, match=r"does not match its checksum; restore it, or delete it"):
         read_record(tmp_path)
 

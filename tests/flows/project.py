@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -9,15 +11,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import optuna
 import pandas as pd
+import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from flows import cli
 from pipeline.records import TrialRecord, read_records
 from pipeline.registry.promotion import Move, history
 from pipeline.search.directory import SearchState, states_of
@@ -68,6 +73,21 @@ class Project:
         done = Done(process.returncode, process.stdout, process.stderr)
         assert done.code == code, f"exit code {done.code}\n{done.out}\n{done.err}"
         return done
+
+    def here(self, *arguments: str, code: int = 0) -> Done:
+        """As `automl`, for a command that only reads: in this process, which spares the imports."""
+        out, err, environment = io.StringIO(), io.StringIO(), {"PREFECT_HOME": str(self.state / "prefect")}
+        with (
+            contextlib.chdir(self.folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch.dict(os.environ, environment),
+            mock.patch.object(sys, "argv", ["automl", *arguments]),
+            pytest.raises(SystemExit) as ended,
+        ):
+            cli.main()
+        assert ended.value.code == code, out.getvalue() + err.getvalue()
+        return Done(code, out.getvalue(), err.getvalue())
 
     def run(self, *arguments: str, code: int = 0) -> Done:
         """``automl run`` without Prefect."""

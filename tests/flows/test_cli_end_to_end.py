@@ -147,19 +147,19 @@ def test_only_the_owner_can_read_the_state_folder(project: Project, first: Seen)
 
 
 def test_leaderboard_and_trial_are_readable_by_people_and_programs(project: Project, first: Seen) -> None:
-    rows = project.automl("leaderboard", "small", "--json").json
+    rows = project.here("leaderboard", "small", "--json").json
     assert len(rows) == 8
     complete = [row for row in rows if row["state"] == "COMPLETE"]
     assert [row["rank"] for row in complete] == list(range(1, len(complete) + 1))
     scores = [row["score"] for row in complete]
     assert scores == sorted(scores, reverse=True)
-    as_csv = list(csv.DictReader(io.StringIO(project.automl("leaderboard", "small", "--csv").out)))
+    as_csv = list(csv.DictReader(io.StringIO(project.here("leaderboard", "small", "--csv").out)))
     assert [int(row["trial"]) for row in as_csv] == [row["trial"] for row in rows]
     best = rows[0]["trial"]
-    assert f"#{best:03d}" in project.automl("leaderboard", "small.yaml", "--limit", "1").out
-    trial = project.automl("trial", "small", str(best), "--json").json
+    assert f"#{best:03d}" in project.here("leaderboard", "small.yaml", "--limit", "1").out
+    trial = project.here("trial", "small", str(best), "--json").json
     assert trial["objective"] == pytest.approx(scores[0])
-    assert "optimizer.name" in project.automl("trial", "small", str(best)).out
+    assert "optimizer.name" in project.here("trial", "small", str(best)).out
 
 
 @pytest.fixture(scope="module")
@@ -218,10 +218,10 @@ def test_a_rollback_brings_the_previous_champion_back(
     assert rolled_back.champion == larger.champion
     move = project.moves()[-1]
     assert (move.action, move.before, move.after) == ("rollback", forced.champion, larger.champion)
-    shown = project.automl("models", "small")
+    shown = project.here("models", "small")
     assert "champion" in shown.out
     assert "it was a test" in shown.out
-    versions = project.automl("models", "--json").json["small"]["versions"]
+    versions = project.here("models", "--json").json["small"]["versions"]
     assert {v["version"]: "champion" in v["aliases"] for v in versions}[larger.champion]
 
 

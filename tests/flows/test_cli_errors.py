@@ -137,12 +137,12 @@ def test_help_imports_no_large_library(folder: Path, verb: str) -> None:
 
 
 def test_there_are_no_models_in_an_empty_folder_and_asking_makes_none(tmp_path: Path) -> None:
-    assert Project(tmp_path).automl("models", "--json").json == {}
+    assert Project(tmp_path).here("models", "--json").json == {}
     assert not (tmp_path / "mlruns").exists()
 
 
 def test_doctor_says_of_an_empty_folder_that_all_is_well(tmp_path: Path) -> None:
-    shown = Project(tmp_path).automl("doctor", "--json").json
+    shown = Project(tmp_path).here("doctor", "--json").json
     assert shown["problems"] == 0
     assert {"torch", "optuna", "mlflow", "prefect", "devices", "disk"} <= {f["subject"] for f in shown["findings"]}
     assert not (tmp_path / "mlruns").exists()

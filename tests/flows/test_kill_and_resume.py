@@ -134,12 +134,12 @@ def test_an_unfinished_search_is_gone_on_with_by_nobody_else_and_with_nothing_el
 ) -> None:
     running.kill()
     running.wait(timeout=PATIENCE_S)
-    assert "unfinished, and nobody is running it" in project.automl("doctor", code=1).out
+    assert "unfinished, and nobody is running it" in project.here("doctor", code=1).out
     with search_lock(project.directory()):  # as another controller holds it
         refused = project.run(code=1)
     assert refused.err.startswith("error: search small-")
     assert f"pid {os.getpid()} " in refused.err
     assert refused.err.count("\n") == 1
-    refused = project.run("--set", "search.seed=1", code=2)
+    refused = project.here("run", "small.yaml", "--set", "search.seed=1", code=2)
     assert "search.seed: 0 -> 1" in refused.err
     assert "--new" in refused.err

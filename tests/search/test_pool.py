@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -32,6 +33,8 @@ from pipeline.search.pool import WorkerPool
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import Slot
 with WorkerPool([Slot(0, "cpu", 1)], Path(sys.argv[1]), TrainSettings(metric="accuracy"), Path(sys.argv[2])) as pool:
+    while not pool.workers[0].ready:
+        list(pool.wait(0.1))
     print(pool.workers[0].process.pid, flush=True)
     time.sleep(60)
 """
@@ -117,14 +120,20 @@ def test_a_closed_pool_leaves_no_process(prepared: Path, tmp_path: Path) -> None
     assert all(process.poll() is not None for process in processes)
 
 
-def test_a_worker_dies_with_its_controller(prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("listening", [True, False], ids=["waiting", "computing"])
+def test_a_worker_dies_with_its_controller(prepared: Path, tmp_path: Path, listening: bool) -> None:
     command = [sys.executable, "-c", CONTROLLER, str(prepared), str(tmp_path / "logs")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as controller:
         assert controller.stdout is not None
         worker = psutil.Process(int(controller.stdout.readline()))
-        assert worker.is_running()
+        if not listening:
+            worker.suspend()  # it will not see that its controller hung up
         controller.kill()
-    assert not psutil.wait_procs([worker], timeout=10)[1]
+    try:
+        assert not psutil.wait_procs([worker], timeout=10)[1]
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
 
 
 def test_a_worker_that_cannot_start_ends_the_search_with_its_last_words(tmp_path: Path) -> None:
