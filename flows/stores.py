@@ -13,6 +13,9 @@ from pipeline.registry.base import ModelRegistry
 from pipeline.tracking.background import BackgroundTracker
 from pipeline.tracking.base import Tracker
 
+DELIVERY_S = 60.0
+"""How long the tracker may take to catch up before it is spoken to directly."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Opened:

@@ -1,0 +1,58 @@
+"""An experiment's file, its data and where it runs, checked against each other before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.workspace import Workspace
+from pipeline.config import ExperimentConfig
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.errors import ConfigError
+from pipeline.evaluation.gates import check_gates
+from pipeline.objective import Objective, objective_for
+from pipeline.training.devices import find_slots
+from search_spaces import check_overrides, families_for
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A validated experiment file and where it runs."""
+
+    config: ExperimentConfig
+    root: Path
+    """Folder that relative data paths start from."""
+    workspace: Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An experiment against its data: everything that can be wrong has been looked at."""
+
+    objective: Objective
+    families: tuple[str, ...]
+
+
+def prepare_stage(experiment: Experiment) -> Prepared:
+    """Read, check and split the data; prepared tensors are reused by content."""
+    return prepare(experiment.config.data, experiment.root, experiment.workspace.data)
+
+
+def check_against_data(config: ExperimentConfig, prepared: Prepared) -> Checked:
+    """Settle what ``auto`` means for this data.
+
+    Raises:
+        ConfigError: a metric, family, narrowed choice, gate or device that does not exist here.
+    """
+    fitting = families_for(prepared.spec.kind)
+    families = fitting if config.search.families == "auto" else config.search.families
+    for family in families:
+        if family not in fitting:
+            raise ConfigError(
+                f"`search.families` must fit {prepared.spec.kind} data, but got {family!r}", f"use {', '.join(fitting)}"
+            )
+    objective = objective_for(config.search.metric, prepared.spec.task)
+    check_overrides(config.search.space, prepared.spec, families)
+    check_gates(config.promotion.gates, prepared.spec.task)
+    find_slots(config.resources.devices, config.resources.slots_per_device)
+    return Checked(objective, families)

@@ -1,0 +1,97 @@
+"""The report stage: leaderboard, summary, and the end of the parent run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from flows.leaderboard import leaderboard, to_csv
+from flows.stages.evaluate import EVALUATION, Evaluated
+from flows.stages.experiment import Experiment
+from flows.stages.promote import Promotion
+from flows.stores import Stores
+from pipeline.evaluation.finalists import Evaluation
+from pipeline.files import write_atomic
+from pipeline.records import TrialRecord, read_records
+from pipeline.search.directory import (
+    SearchState,
+)
+from pipeline.search.progress import Progress
+
+SUMMARY = "summary.md"
+
+
+def report_stage(
+    experiment: Experiment,
+    state: SearchState,
+    progress: Progress | None,
+    evaluated: Evaluated,
+    promotion: Promotion,
+    stores: Stores,
+) -> Path:
+    """Write leaderboard and summary, and end the parent run with them."""
+    directory = experiment.workspace.search(state.id)
+    records = list(read_records(directory))
+    rows = leaderboard(records)
+    write_atomic(directory / "leaderboard.csv", to_csv(rows).encode())
+    write_atomic(directory / "leaderboard.json", json.dumps([row.model_dump() for row in rows]).encode())
+    text = summary_markdown(state, records, evaluated.evaluation, promotion)
+    write_atomic(directory / SUMMARY, text.encode())
+    evaluation = evaluated.evaluation
+    counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
+    metrics = {
+        f"best/{evaluation.metric}": evaluation.winner.validation,
+        "n/complete": float(counts["COMPLETE"]),
+        "n/pruned": float(counts["PRUNED"]),
+        "n/failed": float(counts["FAIL"]),
+        "time/train_s": sum(record.train_s for record in records),
+        "optimism": evaluation.optimism,
+    }
+    tags = {"automl.result": promotion.line, "automl.best_trial": str(evaluation.winner.trial)}
+    files = {
+        "leaderboard/leaderboard.csv": directory / "leaderboard.csv",
+        "leaderboard/leaderboard.json": directory / "leaderboard.json",
+        "report/summary.md": directory / SUMMARY,
+        "report/evaluation.json": directory / EVALUATION,
+    }
+    stores.tracker.finish_search(state.id, "FINISHED", metrics, tags, files)
+    return directory / SUMMARY
+
+
+def summary_markdown(
+    state: SearchState, records: list[TrialRecord], evaluation: Evaluation, promotion: Promotion
+) -> str:
+    """The result of a search in a page of Markdown: the answer first."""
+    metric = evaluation.metric
+    lines = [
+        f"# {state.experiment}: {promotion.line}",
+        "",
+        f"Search `{state.id}`, {len(records)} trials, ended because: {state.reason or 'running'}.",
+        "",
+        f"## Finalists on the sealed test ({evaluation.n_rows} rows, read once)",
+        "",
+        f"| trial | family | validation {metric} | test {metric} | parameters |",
+        "|---|---|---|---|---|",
+        *(
+            f"| #{f.trial:03d} | {f.family} | {f.validation:.4f} | {f.test[metric]} | {f.n_params:,} |"
+            for f in evaluation.finalists
+        ),
+        "",
+        f"Optimism of the search (validation minus test of the winner): {evaluation.optimism:+.4f}.",
+        "",
+        "## Gates",
+        "",
+        *(f"- {'passed' if g.passed else 'not passed'}: {g.gate} ({g.evidence})" for g in promotion.gates),
+        "",
+        "## Best trials",
+        "",
+        "| rank | trial | family | score | epochs | parameters | seconds |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {r.rank} | #{r.trial:03d} | {r.family} | {r.score:.4f} | {r.epochs} | {r.n_params:,} "
+            f"| {r.train_s:.1f} |"
+            for r in leaderboard(records)[:10]
+            if r.rank is not None
+        ),
+    ]
+    return "\n".join(lines) + "\n"
