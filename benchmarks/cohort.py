@@ -28,6 +28,7 @@ from benchmarks.plain import WORKLOADS, PlainLoop, Workload
 from pipeline.models import FAMILIES
 from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
 from pipeline.training.learner import Learner, SoloLearner
+from pipeline.training.memory import keep_freed_memory
 from pipeline.training.stacked import StackedLearner
 
 COHORTS: Final = (4, 8, 16, 32, 64)
@@ -101,7 +102,9 @@ def measure_sgemm(seconds: float) -> float:
 
 
 def flops(workload: Workload, batch_size: int) -> float:
-    """Arithmetic of one trial-epoch of the plain loop, forward and backward; 0 where torch counts none (LSTM)."""
+    """Arithmetic of one trial-epoch of the plain loop, both passes; 0 for an LSTM, which torch cannot count."""
+    if workload.family == "lstm":
+        return 0.0
     loop = PlainLoop(workload, batch_size)
     with FlopCounterMode(display=False) as counter:
         loop.train_epoch()
@@ -182,6 +185,7 @@ def main(arguments: Sequence[str]) -> None:
     seconds = 0.15 if options.quick else 0.6
     cores = os.cpu_count() or 1
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the workers do; the plain loop in this process has the good of it too
     load = os.getloadavg()
     print(f"{hardware()}; load {load[0]:.1f}; n = {options.rounds} rounds of >= {seconds} s, median (min-max)\n")
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)

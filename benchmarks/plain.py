@@ -107,8 +107,8 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Workload("MLP 30-32-2", "mlp", _mlp(1, 32), lambda: dense(30, 32, 2), (30,), 455, 2, bar=15),
     Workload("MLP 64-64-64-10", "mlp", _mlp(2, 64), lambda: dense(64, 64, 64, 10), (64,), 1_437, 10, bar=8),
     Workload("MLP 50-128-128-2", "mlp", _mlp(2, 128), lambda: dense(50, 128, 128, 2), (50,), 16_000, 2, bar=4),
-    Workload("CNN 8x8", "cnn", _CNN, lambda: convolutional(8), (1, 8, 8), 1_437, 10, largest=32),
-    Workload("CNN 28x28", "cnn", _CNN, lambda: convolutional(28), (1, 28, 28), 1_024, 10, largest=8),
+    Workload("CNN 8x8", "cnn", _CNN, lambda: convolutional(8), (1, 8, 8), 1_437, 10),
+    Workload("CNN 28x28", "cnn", _CNN, lambda: convolutional(28), (1, 28, 28), 1_024, 10, largest=16),
     Workload("LSTM 50 steps, 32", "lstm", _LSTM, lambda: Recurrent(8, 32, 10), (50, 8), 2_000, 10, largest=16),
 )
 

@@ -72,7 +72,10 @@ class StackedCNN:
         x = inputs.x.transpose(-1, -2).unsqueeze(-2) if self._largest.sequence else inputs.x
         lengths = unequal(inputs.lengths, x.shape[-1])
         lengths_KB = None if lengths is None else lengths.to(x.device).view(-1, x.shape[-4])
-        return (x if x.dim() == 4 else x.transpose(0, 1).flatten(1, 2)).contiguous(), lengths_KB
+        x = x if x.dim() == 4 else x.transpose(0, 1).flatten(1, 2)
+        # Channels last, members beside each other, is twice as fast on CPUs: 2.5 to 3.2 against 1.3 to 1.7 times the
+        # plain loop for 4 to 16 members on 8x8 images (batch 64, one Zen 5 core).
+        return torch.empty_like(x, memory_format=torch.channels_last).copy_(x), lengths_KB
 
     def _convolve(
         self,
@@ -158,7 +161,7 @@ class StackedCNN:
         """One vector a row and member, ``(K, B, D)``, from the last map, which is 0 wherever it is padding."""
         B, K = len(x), len(self._rates)
         lengths = None if lengths_KB is None else lengths_KB.t().expand(B, K).flatten()
-        rows = self._largest.read(x.view(B * K, -1, x.shape[2], x.shape[3]), lengths)
+        rows = self._largest.read(x.reshape(B * K, -1, x.shape[2], x.shape[3]), lengths)
         return rows.view(B, K, -1).transpose(0, 1)
 
 

@@ -1,7 +1,8 @@
 """Dense layers with a member axis in front. Axes: K members, B rows, D values in, W units out, C outputs.
 
-Their backward passes are written by hand: autograd's own lays the weights' gradients out transposed, which costs a slow
-copy, and needs a dozen small operations more (the step of 32 members of 64-64-64-10 at batch 64 took 4.0 ms with it).
+Their backward passes are written by hand: autograd's own lays the weights' gradients out transposed, which costs a
+slow copy, and needs a dozen small operations more. With the loss along rows (`head`) and fewer operations around it, a
+step of 32 members of 64-64-64-10 at batch 64 went from 4.0 to 2.0 ms on one Zen 5 core that others used too.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ would change the operations is the shape class. Axes: K members, B rows of a bat
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -130,35 +130,45 @@ class StackedLearner:
     # Training.
 
     def train_epoch(self) -> Tensor:
-        K, n = self.size, len(self._train)
-        batch_size = min(self._configs[0].optimisation.batch_size, n)
-        order_KN = torch.stack([torch.randperm(n, generator=g) for g in self._orders]).to(self._device)
-        total_K = torch.zeros(K, device=self._device, dtype=self._flat.dtype)
-        n_rows = 0
+        losses: list[Tensor] = []
+        sizes: list[int] = []
         leaves = list(self._parameters.values())
-        for start in range(0, n, batch_size):
-            rows_KB = order_KN[:, start : start + batch_size]
-            B = rows_KB.shape[1]
-            if B == 1 and n > 1:
-                continue  # as `pipeline.training.learner.batches`
-            inputs, target_KB = self._gather(rows_KB)
+        ones_K = self._flat.new_ones(self.size)
+        for rows, target_KB in self._batches():
+            inputs = self._gather(rows)
             with self._autocast:
                 outputs_KBC = self._forward(self._parameters, self._buffers, inputs, self._generators)
                 losses_K = self._row_losses(outputs_KBC, target_KB, self._smoothing).mean(1)
-            torch._foreach_copy_(self._gradients, torch.autograd.grad(losses_K.sum(), leaves))
+            torch._foreach_copy_(self._gradients, torch.autograd.grad(losses_K, leaves, ones_K))
             self._shape_gradient()
             self._optimizer.step(self._rates())
-            for k in range(K):
+            for k in range(self.size):
                 self._steps[k] += 1
-            total_K += losses_K.detach() * B
-            n_rows += B
-        return (total_K / n_rows).cpu()
+            losses.append(losses_K.detach())
+            sizes.append(target_KB.shape[1])
+        losses_KS = torch.stack(losses, dim=1).cpu()  # S steps
+        return (losses_KS * torch.tensor(sizes)).sum(1) / sum(sizes)
 
-    def _gather(self, rows_KB: Tensor) -> tuple[Inputs, Tensor]:
-        flat = rows_KB.flatten()
-        K, B = rows_KB.shape
-        picked = [None if p is None else p.index_select(0, flat).view(K, B, *p.shape[1:]) for p in self._train.inputs]
-        return Inputs(*picked), self._train.target.index_select(0, flat).view(K, B)  # type: ignore[arg-type]
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows ``(K * B,)``, member after member, and their targets ``(K, B)``, each member in its own order; as
+        `pipeline.training.learner.batches` without a last batch of a single row."""
+        n = len(self._train)
+        size = min(self._configs[0].optimisation.batch_size, n)
+        order_KN = torch.stack([torch.randperm(n, generator=g) for g in self._orders]).to(self._device)
+        n_full = n - n % size
+        order_SKB = order_KN[:, :n_full].view(self.size, -1, size).transpose(0, 1).contiguous()
+        yield from zip(order_SKB.flatten(1).unbind(), self._train.target[order_SKB].unbind(), strict=True)
+        if n - n_full > 1:
+            rest_KB = order_KN[:, n_full:]
+            yield rest_KB.flatten(), self._train.target[rest_KB]
+
+    def _gather(self, rows: Tensor) -> Inputs:
+        """The inputs ``(K, B, …)`` of these rows."""
+        picked = [
+            None if part is None else part.index_select(0, rows).view(self.size, -1, *part.shape[1:])
+            for part in self._train.inputs
+        ]
+        return Inputs(*picked)  # type: ignore[arg-type]
 
     def _rates(self) -> list[float]:
         if self._constant_rates is not None:
@@ -183,11 +193,10 @@ class StackedLearner:
         if name in {"cross_entropy", "focal"}:
             # Families give outputs with the rows last in memory: the softmax runs along them.
             log_p_KCB = F.log_softmax(outputs_KBC.transpose(1, 2), dim=1)
-            true_KB = -F.nll_loss(log_p_KCB, target_KB, reduction="none")
-            smooth_KB = true_KB
+            true_KB = smooth_KB = F.nll_loss(log_p_KCB, target_KB, reduction="none")
             if smoothing_K1 is not None:
-                smooth_KB = torch.lerp(true_KB, log_p_KCB.mean(1), smoothing_K1)
-            return -smooth_KB if name == "cross_entropy" else -((1 - true_KB.exp()).pow(FOCAL_GAMMA) * smooth_KB)
+                smooth_KB = torch.lerp(true_KB, -log_p_KCB.mean(1), smoothing_K1)
+            return smooth_KB if name == "cross_entropy" else (1 - (-true_KB).exp()).pow(FOCAL_GAMMA) * smooth_KB
         error_KB = outputs_KBC[:, :, 0] - target_KB
         match name:
             case "mse":

@@ -23,6 +23,7 @@ from pipeline.training.calibration import best_cohort_size, cost_class
 from pipeline.training.config import TrialConfig
 from pipeline.training.learner import SoloLearner
 from pipeline.training.measurement import Measurement, Outcome
+from pipeline.training.memory import keep_freed_memory
 from pipeline.training.messages import Calibrate, Calibrated, Ended, Idle, Report, Setup, Train, Verdicts
 from pipeline.training.stacked import StackedLearner
 from pipeline.training.trainer import Job, Verdict, peak_mb, train_cohort
@@ -132,6 +133,7 @@ def main(handle: int, parent: int) -> None:
         setup = connection.recv()
         assert isinstance(setup, Setup), setup
         torch.set_num_threads(setup.threads)
+        keep_freed_memory()
         torch.use_deterministic_algorithms(setup.settings.deterministic)
         data = load_development(setup.development).to(torch.device(setup.device))
         while True:
