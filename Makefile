@@ -1,22 +1,21 @@
-# make demo   a search over MLP, CNN and LSTM on bundled digits, from nothing to a champion
-# make test   the whole gate: format, lint, types, tests
-# make check  the gate without tests
-# make bench  what the README's tables claim, measured again
+# make demo           a search over MLP, CNN and LSTM on bundled digits, from nothing to a champion
+# make test           the whole gate: format, lint, types, tests
+# make check          the gate without tests
+# make bench-cohort   cohorts against plain loops, as in the README's table
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-export OMP_NUM_THREADS ?= 1
-
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench-cohort clean
 
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; assert sys.version_info[:2] == (3, 11), "Python 3.11 is needed, but found " + sys.version'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) torch
+	$(PIP) --editable '.[dev]'
 	touch $(STAMP)
 
 demo: $(STAMP)
@@ -33,8 +32,8 @@ check: $(STAMP)
 test: check
 	$(BIN)/pytest -q
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+bench-cohort: $(STAMP)
+	$(BIN)/python -m benchmarks cohort
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

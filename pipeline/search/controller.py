@@ -196,7 +196,7 @@ class Controller:
                 worker.jobs.pop(outcome.trial, None)
                 self._finish(outcome)
             case Calibrated(measured, gains):
-                self._asker.timed(measured, gains, len(self._pool.workers))
+                self._asker.timed(measured, gains)
             case Idle():
                 for number in list(worker.jobs):  # suspended: no outcome, resumable
                     worker.jobs.pop(number)
