@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pipeline.data.prepare import Prepared, prepare
 from rich.console import Console
 
 from flows.commands.loading import load
 from flows.commands.shown import Shown, table
 from flows.stages import check_against_data
+from pipeline.data.prepare import Prepared, prepare
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import find_slots
 from pipeline.training.learner import SoloLearner, n_batches
