@@ -25,7 +25,7 @@ from pipeline.search.calibrations import Calibrations
 from pipeline.search.live import Cohort, LiveTrial
 from pipeline.search.progress import Progress
 from pipeline.search.study import OptunaSuggester, Study
-from pipeline.training.calibration import cost_class
+from pipeline.training.calibration import cost_class, size_limit
 from pipeline.training.config import TrialConfig
 from pipeline.training.stacked import class_parameters, shape_class
 
@@ -92,9 +92,9 @@ class Asker:
                 return False
         return True
 
-    def untimed(self) -> TrialConfig | None:
-        """A trial whose class must be timed before its cohort can grow."""
-        return next((c.trials[0].config for c in self.waiting if c.wanted is None), None)
+    def untimed(self) -> tuple[TrialConfig, int] | None:
+        """A trial whose class must be timed before its cohort can grow, and up to which size."""
+        return next(((c.trials[0].config, size_limit(self._most())) for c in self.waiting if c.wanted is None), None)
 
     def timed(self, measured: str, gains: Mapping[int, float]) -> None:
         """A class was timed: cohorts that waited for it know their size."""
@@ -161,16 +161,18 @@ class Asker:
 
     def _size(self, config: TrialConfig) -> int | None:
         """How large a cohort may be: what was measured to pay, and few enough for the sampler to learn in between."""
-        limit = self._plan.max_cohort
-        if limit == 1 or shape_class(config, self._plan.spec) is None:
+        most, calibrations = self._most(), self._plan.calibrations
+        if most == 1 or shape_class(config, self._plan.spec) is None:
             return 1
-        measured = self._plan.calibrations.size(cost_class(config, self._plan.spec, self._plan.calibrations.device))
-        if measured is None:
-            return None
-        # Without a trial budget cohorts grow with the search.
+        measured = calibrations.size(cost_class(config, self._plan.spec, calibrations.device, size_limit(most)))
+        return None if measured is None else min(measured, most)
+
+    def _most(self) -> int:
+        """How many trials a cohort may have for the search's sake. Without a trial budget cohorts grow with the
+        search."""
         total = self._plan.budget.trials or 4 * self._progress.ended
-        size = min(measured, max(FEW, total // COHORTS))
-        return size if limit is None else min(size, limit)
+        most = max(FEW, total // COHORTS)
+        return most if self._plan.max_cohort is None else min(most, self._plan.max_cohort)
 
     def _ask_one(self, fixed: Mapping[str, object], *, is_first: bool = False, leader: int | None = None) -> LiveTrial:
         started = time.monotonic()

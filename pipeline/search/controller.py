@@ -169,7 +169,7 @@ class Controller:
             if cohort is None:
                 untimed = self._asker.untimed()
                 if untimed is not None:
-                    self._pool.calibrate(worker, untimed)
+                    self._pool.calibrate(worker, *untimed)
                 return
             jobs = []
             for trial in cohort.trials:

@@ -100,10 +100,10 @@ class WorkerPool:
         worker.since = time.monotonic()
         self._send(worker, Train(tuple(jobs)))
 
-    def calibrate(self, worker: Worker, config: TrialConfig) -> None:
-        """Have a ready worker time cohorts of a trial's class."""
+    def calibrate(self, worker: Worker, config: TrialConfig, limit: int) -> None:
+        """Have a ready worker time cohorts of a trial's class, up to `limit` members."""
         worker.ready = False
-        self._send(worker, Calibrate(config))
+        self._send(worker, Calibrate(config, limit))
 
     def answer(self, worker: Worker, verdicts: Mapping[int, Verdict]) -> None:
         """Tell a worker which of its trials are to end."""

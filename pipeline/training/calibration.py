@@ -23,20 +23,29 @@ from pipeline.training.stacked import StackedLearner, shape_class
 SIZES = (4, 8, 16, 32, 64)
 BATCHES = 6
 """Steps that are timed for each size, twice; the better time counts."""
-WORTH = 1.05
-"""Training together must be this much faster to be preferred: below it, the noise of the measurement decides."""
+WORTH = 1.3
+"""Training together must be this much faster to be preferred: below it, trials one by one spread better over the slots
+when the budget ends."""
+PATIENCE_S = 1.0
+"""Larger cohorts are not timed once a calibration has taken this long: what is slow to time gains little."""
 MEMORY_SHARE = 0.5
 """Of the free memory, what a cohort's parameters, gradients, optimiser state and activations may take."""
 
 
-def cost_class(config: TrialConfig, spec: DataSpec, device: str) -> str:
-    """Trials that are timed once for all: ``mlp/cpu/2^21``, the power of two of parameters times rows in a batch."""
+def size_limit(most: int) -> int:
+    """The size that is timed last where cohorts may have `most` trials."""
+    return next((size for size in SIZES if size >= most), SIZES[-1])
+
+
+def cost_class(config: TrialConfig, spec: DataSpec, device: str, limit: int) -> str:
+    """Trials that are timed once for all: ``mlp/cpu/2^21/16``, the power of two of parameters times rows in a batch,
+    and the size up to which they are timed."""
     work = round(math.log2(max(1, _n_params(config, spec)) * config.optimisation.batch_size))
-    return f"{config.family}/{device.split(':')[0]}/2^{work}"
+    return f"{config.family}/{device.split(':')[0]}/2^{work}/{limit}"
 
 
 def best_cohort_size(
-    config: TrialConfig, data: Development, settings: TrainSettings, device: torch.device, limit: int = SIZES[-1]
+    config: TrialConfig, data: Development, settings: TrainSettings, device: torch.device, limit: int
 ) -> dict[int, float]:
     """Trial-epochs a second relative to one trial alone, by cohort size; the largest value's key is the size to take.
 
@@ -47,9 +56,11 @@ def best_cohort_size(
         return gains
     rows = min(len(data.train), BATCHES * config.optimisation.batch_size)
     part = data.train.take(slice(0, rows))
+    began = time.monotonic()
     alone = _seconds(SoloLearner(config, part, data.spec, settings, device), device)
     for size in SIZES:
-        if size > limit or not _fits(config, data.spec, size, device):
+        late = time.monotonic() - began > PATIENCE_S
+        if late or size > limit or not _fits(config, data.spec, size, device):
             break
         configs = [config.model_copy(update={"seed": config.seed + i}) for i in range(size)]
         together = _seconds(StackedLearner(configs, part, data.spec, settings, device), device)

@@ -30,9 +30,10 @@ class Train:
 
 @dataclass(frozen=True, slots=True)
 class Calibrate:
-    """Time cohorts of this trial's class, then say `Calibrated` and `Idle`."""
+    """Time cohorts of this trial's class up to `limit` members, then say `Calibrated` and `Idle`."""
 
     config: TrialConfig
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)

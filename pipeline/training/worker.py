@@ -93,15 +93,15 @@ def _train(jobs: Sequence[Job], data: Development, setup: Setup, monitor: _Contr
             _fail(job, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", monitor)
 
 
-def _calibrate(config: TrialConfig, data: Development, setup: Setup) -> Calibrated:
+def _calibrate(config: TrialConfig, limit: int, data: Development, setup: Setup) -> Calibrated:
     """Time cohorts; where that fails, the trial trains alone and says for itself what is wrong."""
     try:
-        gains = best_cohort_size(config, data, setup.settings, torch.device(setup.device))
+        gains = best_cohort_size(config, data, setup.settings, torch.device(setup.device), limit)
     except Exception:
         traceback.print_exc()
         _free_memory()
         gains = {1: 1.0}
-    return Calibrated(cost_class(config, data.spec, setup.device), gains)
+    return Calibrated(cost_class(config, data.spec, setup.device, limit), gains)
 
 
 def _fail(job: Job, reason: str, monitor: _ControllerMonitor) -> None:
@@ -142,7 +142,7 @@ def main(handle: int, parent: int) -> None:
             while isinstance(message, Verdicts):  # for trials that had ended when it arrived
                 message = connection.recv()
             if isinstance(message, Calibrate):
-                connection.send(_calibrate(message.config, data, setup))
+                connection.send(_calibrate(message.config, message.limit, data, setup))
             else:
                 assert isinstance(message, Train), message
                 _train(message.jobs, data, setup, _ControllerMonitor(connection, setup.settings.deterministic))

@@ -35,6 +35,7 @@ class FakeWorker:
     since: float = 0.0
     epoch: int = 0
     calibrating: TrialConfig | None = None
+    limit: int = 0
 
 
 class FakePool:
@@ -77,8 +78,8 @@ class FakePool:
         worker.jobs = {job.trial: job for job in jobs}
         self.begun.append(tuple(worker.jobs))
 
-    def calibrate(self, worker: FakeWorker, config: TrialConfig) -> None:
-        worker.ready, worker.calibrating = False, config
+    def calibrate(self, worker: FakeWorker, config: TrialConfig, limit: int) -> None:
+        worker.ready, worker.calibrating, worker.limit = False, config, limit
 
     def answer(self, worker: FakeWorker, verdicts: Mapping[int, Verdict]) -> None:
         for number, verdict in verdicts.items():
@@ -92,7 +93,7 @@ class FakePool:
         if worker.calibrating is not None:
             assert self._gains is not None
             assert self._spec is not None
-            measured = cost_class(worker.calibrating, self._spec, "cpu")
+            measured = cost_class(worker.calibrating, self._spec, "cpu", worker.limit)
             worker.calibrating = None
             yield Calibrated(measured, self._gains)
             yield Idle()

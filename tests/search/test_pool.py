@@ -81,7 +81,7 @@ def test_a_worker_trains_a_cohort_and_times_its_class(pool: WorkerPool, tmp_path
     pool.train(worker, [job(tmp_path, n) for n in range(3)])
     ended = [answer.outcome.trial for _, answer in hear(pool, Idle) if isinstance(answer, Ended)]
     assert sorted(ended) == [0, 1, 2]
-    pool.calibrate(worker, CONFIG)
+    pool.calibrate(worker, CONFIG, 4)
     (answer,) = [answer for _, answer in hear(pool, Idle) if isinstance(answer, Calibrated)]
     assert answer.gains[1] == 1.0
 
