@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import cohort, quality, race
+from benchmarks import cohort, quality, race, totals
 
 BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
     "cohort": cohort.main,
     "race": race.main,
     "quality": quality.main,
+    "totals": totals.main,
 }
 
 
