@@ -57,9 +57,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("names", nargs="+")
     workspace = find_workspace()
     uri = workspace.tracking_uri("sqlite:///mlruns/mlflow.db")
-    print(
-        "| experiment | Optuna | MLflow | records | champion, loaded by MLflow | reported | agree |\n|---|---|---|---|---|---|---|"
-    )
+    print("| experiment | Optuna | MLflow | records | champion, loaded by MLflow | reported | agree |")
+    print("|---|---|---|---|---|---|---|")
     agreed = True
     for name in parser.parse_args(arguments).names:
         state = states_of(workspace.state, name)[-1]
