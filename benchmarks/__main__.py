@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME] [options]``: one benchmark, or all of them; ``NAME --help`` lists its options."""
+"""``python -m benchmarks NAME [options]``: one benchmark; ``NAME --help`` lists its options."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0].startswith("-"):
-        for run in BENCHMARKS.values():
-            run(arguments)
-        return 0
+    if not arguments:
+        print(f"error: name a benchmark: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
     name, *rest = arguments
     if name not in BENCHMARKS:
         print(f"error: no benchmark is named {name!r}; choose one of {', '.join(BENCHMARKS)}", file=sys.stderr)

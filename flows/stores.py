@@ -3,6 +3,7 @@ prepared and workers start. The first use waits."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,8 +55,11 @@ def open_stores(uri: str, workspace: Workspace) -> Iterator[Stores]:
         finally:
             if opening.exception() is None:
                 opened = opening.result()
-                opened.background.close()
+                missing = opened.background.close()
                 opened.tracker.close()
+                if missing:
+                    what = f"{len(missing)} messages, the first of them the {missing[0].what}: {missing[0].error}"
+                    print(f"warning: MLflow does not have {what}; the same command delivers them", file=sys.stderr)
 
 
 def _open(uri: str, workspace: Workspace) -> _Opened:
