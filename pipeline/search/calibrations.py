@@ -26,7 +26,7 @@ class Calibrations:
             if stored["machine"] == self._machine:
                 self._gains = {c: {int(k): float(v) for k, v in gains.items()} for c, gains in stored["gains"].items()}
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            pass  # measured again: it costs less than a second a class
+            self._gains = {}  # measured again: it costs less than a second a class
 
     def size(self, cost_class: str) -> int | None:
         """How many trials of this class to train together; None where it was not timed."""
