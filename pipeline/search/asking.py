@@ -25,7 +25,7 @@ from pipeline.search.calibrations import Calibrations
 from pipeline.search.live import Cohort, LiveTrial
 from pipeline.search.progress import Progress
 from pipeline.search.study import OptunaSuggester, Study
-from pipeline.training.calibration import cost_class, size_limit
+from pipeline.training.calibration import CostClass, choose, cost_class, size_limit
 from pipeline.training.config import TrialConfig
 from pipeline.training.stacked import class_parameters, shape_class
 
@@ -41,6 +41,8 @@ FEW = 4
 COHORTS = 30
 """A trial budget is spent on at least so many cohorts: each explores one architecture class, and what it finds is known
 to the next but one. With half as many, searches of 300 trials settled on the first class that did well."""
+WORTH_TIMING = FEW
+"""With fewer trials to come, a class is no longer timed: that costs about what a cohort saves."""
 
 Suggest = Callable[[OptunaSuggester, int], TrialConfig]
 """A search space: from a suggester and the trial's seed to a config."""
@@ -96,7 +98,7 @@ class Asker:
         """A trial whose class must be timed before its cohort can grow, and up to which size."""
         return next(((c.trials[0].config, size_limit(self._most())) for c in self.waiting if c.wanted is None), None)
 
-    def timed(self, measured: str, gains: Mapping[int, float]) -> None:
+    def timed(self, measured: CostClass, gains: Mapping[int, float]) -> None:
         """A class was timed: cohorts that waited for it know their size."""
         self._plan.calibrations.add(measured, gains)
         for cohort in self.waiting:
@@ -119,6 +121,11 @@ class Asker:
         for trial in trials:
             self.waiting.appendleft(Cohort([trial], wanted=1))
 
+    def go_on(self, moved: Sequence[LiveTrial]) -> None:
+        """Trials that left their cohort to go on elsewhere, together."""
+        if moved:
+            self.waiting.append(Cohort(list(moved), wanted=len(moved)))
+
     def take_up(self, unfinished: Sequence[FrozenTrial]) -> None:
         """Unfinished trials of an earlier start, in the cohorts that they were in."""
         by_cohort: dict[int, list[LiveTrial]] = {}
@@ -130,6 +137,16 @@ class Asker:
     def count_first(self, trials: Sequence[FrozenTrial]) -> None:
         """How many of the plan's first trials an earlier start has asked for."""
         self._n_first = sum(FIRST in trial.user_attrs for trial in trials)
+
+    @property
+    def through(self) -> bool:
+        """Whether there is nothing more to hand out."""
+        return not self.waiting and self._exhausted()
+
+    def apart_pays(self, trial: LiveTrial) -> bool:
+        """Whether trials of this class are sooner through on two slots than together on one."""
+        gains = self._gains(trial.config)
+        return gains is not None and max(gains.values()) < 2
 
     def _exhausted(self) -> bool:
         trials = self._plan.budget.trials
@@ -161,11 +178,18 @@ class Asker:
 
     def _size(self, config: TrialConfig) -> int | None:
         """How large a cohort may be: what was measured to pay, and few enough for the sampler to learn in between."""
-        most, calibrations = self._most(), self._plan.calibrations
+        most = self._most()
         if most == 1 or shape_class(config, self._plan.spec) is None:
             return 1
-        measured = calibrations.size(cost_class(config, self._plan.spec, calibrations.device, size_limit(most)))
-        return None if measured is None else min(measured, most)
+        gains = self._gains(config)
+        if gains is not None:
+            return min(choose(gains), most)
+        trials = self._plan.budget.trials
+        return 1 if trials is not None and trials - self._progress.asked < WORTH_TIMING else None
+
+    def _gains(self, config: TrialConfig) -> Mapping[int, float] | None:
+        calibrations = self._plan.calibrations
+        return calibrations.gains(cost_class(config, self._plan.spec, calibrations.device, size_limit(self._most())))
 
     def _most(self) -> int:
         """How many trials a cohort may have for the search's sake. Without a trial budget cohorts grow with the

@@ -21,9 +21,10 @@ from pipeline.search.asking import Asker, SearchPlan
 from pipeline.search.live import LiveTrial
 from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.search.progress import Progress, StopRequest
+from pipeline.search.relief import Relief
 from pipeline.search.study import Study
 from pipeline.training.measurement import Measurement, Outcome
-from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report
+from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report, Suspended
 from pipeline.training.trainer import WEIGHTS, Job, Verdict
 
 TICK_S = 0.25
@@ -69,6 +70,7 @@ class Controller:
         self._drain_until = 0.0
         self.progress = Progress(metric=plan.metric, budget=plan.budget)
         self._asker = Asker(plan, study, sink.begin, self.progress)
+        self._relief = Relief()
 
     @property
     def elapsed(self) -> float:
@@ -93,6 +95,7 @@ class Controller:
                 idle = sum(worker.ready for worker in self._pool.workers)
                 more = self._asker.ask(len(self._pool.workers), idle)
                 self._hand_out()
+                self._relieve()
             for worker, said in self._pool.wait(self._wait_s(more)):
                 self._handle(worker, said)
             self._enforce_deadlines()
@@ -141,6 +144,8 @@ class Controller:
         if len(numbers) == 1:
             self._finish(self._failed(numbers[0], f"timeout: trained longer than budget.per_trial, {limit:g} s"))
         else:
+            for number in numbers:
+                self._asker.go_on(self._relief.gone(number))
             self._asker.again([self._running.pop(number) for number in numbers])
 
     def _cut(self, worker: Worker) -> None:
@@ -158,7 +163,8 @@ class Controller:
         while self._asker.waiting:
             for trial in self._asker.waiting.popleft().trials:
                 self._running[trial.number] = trial
-                self._finish(Outcome(trial=trial.number, state="PRUNED", error=f"not started: {reason}"))
+                error = None if trial.curve else f"not started: {reason}"
+                self._finish(Outcome(trial=trial.number, state="PRUNED", error=error))
 
     def _hand_out(self) -> None:
         """Give idle workers a cohort each, or a class to time."""
@@ -179,6 +185,15 @@ class Controller:
                 jobs.append(Job(trial.number, trial.config, directory.absolute()))
             self._pool.train(worker, jobs)
 
+    def _relieve(self) -> None:
+        """Where a slot would idle to the end, let it take half of another's cohort."""
+        if not self._asker.through:
+            return
+        chosen = self._relief.choose(self._pool.workers, self._running, self._asker.apart_pays)
+        if chosen is not None:
+            worker, leaving = chosen
+            self._pool.answer(worker, dict.fromkeys(leaving, "suspend"))
+
     def _wait_s(self, more: bool) -> float:
         """Not at all while there is more to ask for; not long while a run is being created for a worker that waits."""
         if more:
@@ -195,12 +210,14 @@ class Controller:
             case Ended(outcome):
                 worker.jobs.pop(outcome.trial, None)
                 self._finish(outcome)
+            case Suspended(number):
+                worker.jobs.pop(number)
+                trial = self._running.pop(number)
+                self._asker.go_on(self._relief.gone(number, trial))
             case Calibrated(measured, gains):
                 self._asker.timed(measured, gains)
             case Idle():
-                for number in list(worker.jobs):  # suspended: no outcome, resumable
-                    worker.jobs.pop(number)
-                    self._running.pop(number)
+                pass
             case Died(reason):
                 self._bury(worker, reason)
 
@@ -231,6 +248,7 @@ class Controller:
         """A worker died: its trials go on from their checkpoints, unless they seem to be what kills workers."""
         for number in worker.jobs:
             trial = self._running[number]
+            self._asker.go_on(self._relief.gone(number))
             trial.deaths += 1
             if trial.deaths >= WORKER_DEATHS and len(worker.jobs) == 1:
                 hint = "; out of memory is the usual cause" if "SIGKILL" in reason else ""
@@ -249,6 +267,7 @@ class Controller:
     def _finish(self, outcome: Outcome) -> None:
         """Record on disk first; then the study; then the tracker."""
         trial = self._running.pop(outcome.trial)
+        self._asker.go_on(self._relief.gone(trial.number))
         directory = trial_directory(self._plan.directory, trial.number)
         weights = directory / WEIGHTS
         values = [m.metrics[self._plan.metric] for m in trial.curve]

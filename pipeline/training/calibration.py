@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -32,16 +34,28 @@ MEMORY_SHARE = 0.5
 """Of the free memory, what a cohort's parameters, gradients, optimiser state and activations may take."""
 
 
+@dataclass(frozen=True, slots=True)
+class CostClass:
+    """Trials that are timed once for all."""
+
+    family: str
+    device: str
+    """Kind of device: ``cpu``, ``cuda``."""
+    work: int
+    """Power of two of parameters times rows in a batch."""
+    limit: int
+    """The size up to which cohorts are timed."""
+
+
 def size_limit(most: int) -> int:
     """The size that is timed last where cohorts may have `most` trials."""
     return next((size for size in SIZES if size >= most), SIZES[-1])
 
 
-def cost_class(config: TrialConfig, spec: DataSpec, device: str, limit: int) -> str:
-    """Trials that are timed once for all: ``mlp/cpu/2^21/16``, the power of two of parameters times rows in a batch,
-    and the size up to which they are timed."""
+def cost_class(config: TrialConfig, spec: DataSpec, device: str, limit: int) -> CostClass:
+    """The class in which a trial is timed."""
     work = round(math.log2(max(1, _n_params(config, spec)) * config.optimisation.batch_size))
-    return f"{config.family}/{device.split(':')[0]}/2^{work}/{limit}"
+    return CostClass(config.family, device.split(":")[0], work, limit)
 
 
 def best_cohort_size(
@@ -70,7 +84,7 @@ def best_cohort_size(
     return gains
 
 
-def choose(gains: dict[int, float]) -> int:
+def choose(gains: Mapping[int, float]) -> int:
     """The size with the largest gain, 1 where no gain is worth it."""
     best = max(gains, key=lambda size: gains[size])
     return best if gains[best] >= WORTH else 1

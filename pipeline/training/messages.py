@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.training.calibration import CostClass
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.trainer import Job, Verdict
@@ -40,7 +41,7 @@ class Calibrate:
 class Calibrated:
     """How much faster than alone trials of a class train together, by cohort size."""
 
-    cost_class: str
+    cost_class: CostClass
     gains: Mapping[int, float]
 
 
@@ -66,9 +67,16 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """A trial stopped where it was; its checkpoint is on disk."""
+
+    trial: int
+
+
+@dataclass(frozen=True, slots=True)
 class Idle:
     """Ready for jobs: after set-up, and whenever a `Train` is through."""
 
 
 Message = Setup | Train | Calibrate | Verdicts
-Answer = Report | Ended | Calibrated | Idle
+Answer = Report | Ended | Suspended | Calibrated | Idle

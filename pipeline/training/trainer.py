@@ -48,6 +48,10 @@ class Monitor(Protocol):
         """A trial ended; its weights, where it has any, are on disk."""
         ...
 
+    def suspended(self, trial: int) -> None:
+        """A trial stopped where it was; its checkpoint is on disk."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -101,6 +105,7 @@ def train_cohort(
             elif verdict == "suspend":
                 ends[position] = "suspend"
                 _checkpoint(learner, position, member)
+                monitor.suspended(member.job.trial)
         members = _drop(learner, members, ends, monitor, len(members))
         now = time.monotonic()
         if members and now - checkpointed >= max(settings.checkpoint_every, CHECKPOINT_SHARE * checkpoint_cost):

@@ -24,7 +24,7 @@ from pipeline.training.config import TrialConfig
 from pipeline.training.learner import SoloLearner
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.memory import keep_freed_memory
-from pipeline.training.messages import Calibrate, Calibrated, Ended, Idle, Report, Setup, Train, Verdicts
+from pipeline.training.messages import Calibrate, Calibrated, Ended, Idle, Report, Setup, Suspended, Train, Verdicts
 from pipeline.training.stacked import StackedLearner
 from pipeline.training.trainer import Job, Verdict, peak_mb, train_cohort
 
@@ -57,12 +57,15 @@ class _ControllerMonitor:
             assert isinstance(message, Verdicts), message
             verdicts.update(message.verdicts)
             waiting = False
-        self.over |= {trial for trial, verdict in verdicts.items() if verdict == "suspend"}
         return verdicts
 
     def ended(self, outcome: Outcome) -> None:
         self.over.add(outcome.trial)
         self._connection.send(Ended(outcome))
+
+    def suspended(self, trial: int) -> None:
+        self.over.add(trial)
+        self._connection.send(Suspended(trial))
 
 
 def _train(jobs: Sequence[Job], data: Development, setup: Setup, monitor: _ControllerMonitor) -> None:

@@ -257,10 +257,41 @@ def test_a_small_budget_still_tries_every_first_trial(search: Search) -> None:
 
 def test_the_member_that_kills_its_cohorts_worker_is_found_and_fails_alone(search: Search) -> None:
     pool = FakePool(scripts({2: DEADLY}), n_workers=1, gains=GAINS, spec=SPEC)
-    search.run(pool, max_cohort=None, budget=Budget(trials=4))
-    assert search.states() == {0: "COMPLETE", 1: "COMPLETE", 2: "FAIL", 3: "COMPLETE"}
+    search.run(pool, max_cohort=None, budget=Budget(trials=8))
+    assert search.states() == {number: "FAIL" if number == 2 else "COMPLETE" for number in range(8)}
     assert pool.begun[0] == (0, 1, 2, 3)
-    assert all(len(begun) == 1 for begun in pool.begun[1:])
+    assert all(begun in ((0,), (1,), (2,), (3,)) for begun in pool.begun[1:] if min(begun) < 4)
+
+
+def test_a_class_is_not_timed_for_the_few_trials_that_are_left(search: Search) -> None:
+    pool = FakePool(scripts({}), n_workers=1)
+    search.run(pool, max_cohort=None, budget=Budget(trials=4))
+    assert [len(begun) for begun in pool.begun] == [1, 1, 1, 1]
+
+
+def suggest_shallow(suggester: OptunaSuggester, seed: int) -> TrialConfig:
+    """All of one shape class."""
+    lr = suggester.number("optimizer.lr", 1e-4, 1e-1, log=True)
+    return TrialConfig(family="mlp", model=FAMILIES["mlp"].config(), optimisation=OptimisationConfig(lr=lr), seed=seed)
+
+
+LONG, SHORT = Script(scores=(0.5,) * 30), Script(scores=(0.5,) * 2)
+
+
+def test_half_of_a_running_cohort_moves_to_a_slot_that_would_idle(search: Search) -> None:
+    short = dict.fromkeys((1, 5, 6, 7), SHORT)
+    pool = FakePool(scripts(short, otherwise=LONG), gains={1: 1.0, 4: 1.5}, spec=SPEC)
+    search.run(pool, max_cohort=None, budget=Budget(trials=8), suggest=suggest_shallow)
+    assert pool.begun == [(0, 2, 3, 4), (1, 5, 6, 7), (3, 4), (4,)]
+    assert search.states() == dict.fromkeys(range(8), "COMPLETE")
+    assert [len(search.records()[number].curve) for number in (0, 2, 3, 4)] == [30] * 4
+
+
+def test_where_together_is_faster_than_on_two_slots_nobody_moves(search: Search) -> None:
+    short = dict.fromkeys((1, 5, 6, 7), SHORT)
+    pool = FakePool(scripts(short, otherwise=LONG), gains={1: 1.0, 4: 3.0}, spec=SPEC)
+    search.run(pool, max_cohort=None, budget=Budget(trials=8), suggest=suggest_shallow)
+    assert pool.begun == [(0, 2, 3, 4), (1, 5, 6, 7)]
 
 
 def test_in_lockstep_nothing_is_asked_before_all_earlier_results_are_there(search: Search) -> None:

@@ -112,6 +112,9 @@ class Monitor:
     def ended(self, outcome: Outcome) -> None:
         self.outcomes[outcome.trial] = outcome
 
+    def suspended(self, trial: int) -> None:
+        pass
+
 
 def settings(data: Development, epochs: int = EPOCHS) -> TrainSettings:
     metric = "rmse" if data.spec.task == "regression" else "log_loss"
