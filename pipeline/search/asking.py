@@ -8,6 +8,7 @@ cohort what can differ inside one computation.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections import deque
@@ -25,7 +26,7 @@ from pipeline.search.calibrations import Calibrations
 from pipeline.search.live import Cohort, LiveTrial
 from pipeline.search.progress import Progress
 from pipeline.search.study import OptunaSuggester, Study
-from pipeline.training.calibration import CostClass, choose, cost_class, size_limit
+from pipeline.training.calibration import CostClass, choose, cost_class, size_limit, time_together
 from pipeline.training.config import TrialConfig
 from pipeline.training.stacked import class_parameters, shape_class
 
@@ -43,6 +44,9 @@ COHORTS = 30
 to the next but one. With half as many, searches of 300 trials settled on the first class that did well."""
 WORTH_TIMING = FEW
 """With fewer trials to come, a class is no longer timed: that costs about what a cohort saves."""
+MOVING = 0.9
+"""Half a cohort must need at most this share of the time of the whole to be worth a move: checkpoints are written and
+read for it."""
 
 Suggest = Callable[[OptunaSuggester, int], TrialConfig]
 """A search space: from a suggester and the trial's seed to a config."""
@@ -143,10 +147,10 @@ class Asker:
         """Whether there is nothing more to hand out."""
         return not self.waiting and self._exhausted()
 
-    def apart_pays(self, trial: LiveTrial) -> bool:
-        """Whether trials of this class are sooner through on two slots than together on one."""
+    def apart_pays(self, trial: LiveTrial, size: int) -> bool:
+        """Whether a cohort of this class and size ends clearly sooner as two halves on two slots."""
         gains = self._gains(trial.config)
-        return gains is not None and max(gains.values()) < 2
+        return gains is not None and time_together(gains, math.ceil(size / 2)) < MOVING * time_together(gains, size)
 
     def _exhausted(self) -> bool:
         trials = self._plan.budget.trials

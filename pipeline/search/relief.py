@@ -19,18 +19,18 @@ class Relief:
         self._left: list[LiveTrial] = []
 
     def choose(
-        self, workers: Sequence[Worker], running: Mapping[int, LiveTrial], pays: Callable[[LiveTrial], bool]
+        self, workers: Sequence[Worker], running: Mapping[int, LiveTrial], pays: Callable[[LiveTrial, int], bool]
     ) -> tuple[Worker, list[int]] | None:
         """Whom to ask to leave which worker, if one idles and another has several trials.
 
         Args:
-            pays: whether the cohort of a trial is faster on two slots than together.
+            pays: whether a cohort of a trial's class and this size ends sooner on two slots.
         """
         if self._leaving or not any(worker.ready for worker in workers):
             return None
         for worker in sorted(workers, key=lambda w: -len(w.jobs)):
             stay = [number for number in worker.jobs if running[number].verdict is None and running[number].curve]
-            if len(stay) > 1 and pays(running[stay[0]]):
+            if len(stay) > 1 and pays(running[stay[0]], len(stay)):
                 self._leaving = set(stay[(len(stay) + 1) // 2 :])
                 return worker, sorted(self._leaving)
         return None

@@ -90,6 +90,15 @@ def choose(gains: Mapping[int, float]) -> int:
     return best if gains[best] >= WORTH else 1
 
 
+def time_together(gains: Mapping[int, float], size: int) -> float:
+    """How long so many trials take as one cohort, in units of one alone. Between timed sizes the gain is taken as
+    linear, beyond the largest as constant."""
+    below = max(timed for timed in gains if timed <= size)
+    above = min((timed for timed in gains if timed >= size), default=below)
+    share = (size - below) / (above - below) if above > below else 0.0
+    return size / (gains[below] + share * (gains[above] - gains[below]))
+
+
 def _seconds(learner: Learner, device: torch.device) -> float:
     """The better of two short epochs, after one that warms up. On a CPU it is CPU time: what else the machine does at
     that moment must not decide for hours (measured by wall, cohorts seemed three times slower than alone)."""

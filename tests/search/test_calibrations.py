@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.search.calibrations import Calibrations
-from pipeline.training.calibration import CostClass, choose
+from pipeline.training.calibration import CostClass, choose, time_together
 
 PAYS, PAYS_SMALL, ALONE = {1: 1.0, 4: 2.0, 16: 5.0}, {1: 1.0, 4: 2.0}, {1: 1.0, 4: 1.1}
 
@@ -61,3 +61,8 @@ def test_another_family_device_or_limit_says_nothing(path: Path) -> None:
 def test_a_file_that_is_broken_or_of_another_machine_is_timed_anew(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert size(Calibrations(path, "cpu"), 20) is None
+
+
+def test_the_time_of_sizes_between_timed_ones_is_interpolated() -> None:
+    gains = {1: 1.0, 4: 2.5}
+    assert [time_together(gains, size) for size in (1, 2, 4, 8)] == [1.0, 2 / 1.5, 4 / 2.5, 8 / 2.5]

@@ -289,7 +289,7 @@ def test_half_of_a_running_cohort_moves_to_a_slot_that_would_idle(search: Search
 
 def test_where_together_is_faster_than_on_two_slots_nobody_moves(search: Search) -> None:
     short = dict.fromkeys((1, 5, 6, 7), SHORT)
-    pool = FakePool(scripts(short, otherwise=LONG), gains={1: 1.0, 4: 3.0}, spec=SPEC)
+    pool = FakePool(scripts(short, otherwise=LONG), gains={1: 1.0, 4: 3.9}, spec=SPEC)
     search.run(pool, max_cohort=None, budget=Budget(trials=8), suggest=suggest_shallow)
     assert pool.begun == [(0, 2, 3, 4), (1, 5, 6, 7)]
 
