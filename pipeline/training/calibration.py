@@ -23,8 +23,10 @@ from pipeline.training.learner import Learner, SoloLearner
 from pipeline.training.stacked import StackedLearner, shape_class
 
 SIZES = (4, 8, 16, 32, 64)
-BATCHES = 6
-"""Steps that are timed for each size, twice; the better time counts."""
+BATCHES = 4
+"""Steps that are timed for each size, after as many that warm up."""
+SURE_S = 0.05
+"""What takes so long is timed once, what is shorter twice; the better time counts."""
 WORTH = 1.3
 """Training together must be this much faster to be preferred: below it, trials one by one spread better over the slots
 when the budget ends."""
@@ -100,12 +102,12 @@ def time_together(gains: Mapping[int, float], size: int) -> float:
 
 
 def _seconds(learner: Learner, device: torch.device) -> float:
-    """The better of two short epochs, after one that warms up. On a CPU it is CPU time: what else the machine does at
+    """A short epoch, after one that warms up. On a CPU it is CPU time: what else the machine does at
     that moment must not decide for hours (measured by wall, cohorts seemed three times slower than alone)."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     learner.train_epoch()
-    times = []
-    for _ in range(2):
+    times: list[float] = []
+    while not times or (len(times) < 2 and times[0] < SURE_S):
         _wait(device)
         started = clock()
         learner.train_epoch()
