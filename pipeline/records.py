@@ -38,6 +38,8 @@ class TrialRecord(BaseModel):
     metric: str
     objective: float | None
     """Best validation value of the metric; None unless the trial completed or was pruned after an epoch."""
+    objective_se: float | None = None
+    """Standard error of the objective over the folds; None without cross-validation."""
     best_epoch: int | None
     curve: tuple[Measurement, ...]
     n_params: int = 0

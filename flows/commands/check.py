@@ -38,7 +38,7 @@ def check_experiment(file: Path, overrides: tuple[str, ...]) -> Shown:
         "labels": list(spec.labels),
         "metric": checked.objective.metric,
         "direction": checked.objective.direction,
-        "rows": {"train": spec.n_train, "validation": spec.n_validation, "test": len(prepared.sealed)},
+        "rows": _rows(prepared),
         "columns": dict(prepared.schema),
         "findings": [finding.model_dump() for finding in prepared.findings],
         "slots": [slot.name for slot in slots],
@@ -64,8 +64,14 @@ def _measure(family: str, prepared: Prepared, settings: TrainSettings, device_na
         "n_params": learner.n_params(0),
         "batch_size": size,
         "ms_per_batch": round(1000 * seconds, 2),
-        "s_per_epoch": round(seconds * n_batches(prepared.spec.n_train, size), 2),
+        "s_per_epoch": round(seconds * n_batches(prepared.spec.n_train, size) * max(1, prepared.spec.n_folds), 2),
     }
+
+
+def _rows(prepared: Prepared) -> dict[str, int]:
+    spec = prepared.spec
+    how = {"folds": spec.n_folds} if spec.n_folds else {"validation": spec.n_validation}
+    return {"train": spec.n_train, **how, "test": len(prepared.sealed)}
 
 
 def _show(console: Console, value: dict[str, Any]) -> None:
@@ -74,7 +80,8 @@ def _show(console: Console, value: dict[str, Any]) -> None:
         f"{value['experiment']}: {value['kind']} data, {value['task']}, {value['direction']} {value['metric']}",
         markup=False,
     )
-    console.print(f"rows: {rows['train']} train, {rows['validation']} validation, {rows['test']} sealed test")
+    validated = f"{rows['folds']} folds" if "folds" in rows else f"{rows['validation']} validation"
+    console.print(f"rows: {rows['train']} train, {validated}, {rows['test']} sealed test")
     columns = value["columns"]
     shown = ", ".join(f"{name}: {kind}" for name, kind in list(columns.items())[:20])
     console.print(f"columns: {shown}{' …' if len(columns) > 20 else ''}", markup=False)

@@ -73,9 +73,11 @@ def summary_markdown(
         f"| trial | family | validation {metric} | test {metric} | parameters |",
         "|---|---|---|---|---|",
         *(
-            f"| #{f.trial:03d} | {f.family} | {f.validation:.4f} | {f.test[metric]} | {f.n_params:,} |"
+            f"| #{f.trial:03d} | {f.family} | {f.score} | {f.test[metric]} | {f.n_params:,} |"
             for f in evaluation.finalists
         ),
+        "",
+        evaluation.choice,
         "",
         f"Optimism of the search (validation minus test of the winner): {evaluation.optimism:+.4f}.",
         "",

@@ -192,6 +192,7 @@ def _search_info(config: ExperimentConfig, prepared: Prepared, state: SearchStat
         "data.task": prepared.spec.task,
         "data.n_train": str(prepared.spec.n_train),
         "data.n_validation": str(prepared.spec.n_validation),
+        "data.n_folds": str(prepared.spec.n_folds),
         "data.n_test": str(len(prepared.sealed)),
     }
     return SearchInfo(

@@ -100,7 +100,14 @@ class Asker:
 
     def untimed(self) -> tuple[TrialConfig, int] | None:
         """A trial whose class must be timed before its cohort can grow, and up to which size."""
-        return next(((c.trials[0].config, size_limit(self._most())) for c in self.waiting if c.wanted is None), None)
+        return next(
+            (
+                (c.trials[0].config, size_limit(self._most() * self._n_members))
+                for c in self.waiting
+                if c.wanted is None
+            ),
+            None,
+        )
 
     def timed(self, measured: CostClass, gains: Mapping[int, float]) -> None:
         """A class was timed: cohorts that waited for it know their size."""
@@ -150,7 +157,18 @@ class Asker:
     def apart_pays(self, trial: LiveTrial, size: int) -> bool:
         """Whether a cohort of this class and size ends clearly sooner as two halves on two slots."""
         gains = self._gains(trial.config)
-        return gains is not None and time_together(gains, math.ceil(size / 2)) < MOVING * time_together(gains, size)
+        return gains is not None and self._time(gains, math.ceil(size / 2)) < MOVING * self._time(gains, size)
+
+    def together(self, cohort: Cohort) -> bool:
+        """Whether a cohort trains as one computation: it has several trials, or one whose folds had better."""
+        if len(cohort.trials) > 1 or self._n_members == 1:
+            return len(cohort.trials) > 1
+        config = cohort.trials[0].config
+        gains = None if shape_class(config, self._plan.spec) is None else self._gains(config)
+        return gains is not None and self._time(gains, 1) < MOVING * self._n_members
+
+    def _time(self, gains: Mapping[int, float], n_trials: int) -> float:
+        return time_together(gains, n_trials * self._n_members)
 
     def _exhausted(self) -> bool:
         trials = self._plan.budget.trials
@@ -183,17 +201,24 @@ class Asker:
     def _size(self, config: TrialConfig) -> int | None:
         """How large a cohort may be: what was measured to pay, and few enough for the sampler to learn in between."""
         most = self._most()
-        if most == 1 or shape_class(config, self._plan.spec) is None:
+        if most * self._n_members == 1 or shape_class(config, self._plan.spec) is None:
             return 1
         gains = self._gains(config)
         if gains is not None:
-            return min(choose(gains), most)
+            return max(1, min(choose(gains) // self._n_members, most))
         trials = self._plan.budget.trials
         return 1 if trials is not None and trials - self._progress.asked < WORTH_TIMING else None
 
     def _gains(self, config: TrialConfig) -> Mapping[int, float] | None:
         calibrations = self._plan.calibrations
-        return calibrations.gains(cost_class(config, self._plan.spec, calibrations.device, size_limit(self._most())))
+        return calibrations.gains(
+            cost_class(config, self._plan.spec, calibrations.device, size_limit(self._most() * self._n_members))
+        )
+
+    @property
+    def _n_members(self) -> int:
+        """How many members of a stack a trial is: one a fold."""
+        return max(1, self._plan.spec.n_folds)
 
     def _most(self) -> int:
         """How many trials a cohort may have for the search's sake. Without a trial budget cohorts grow with the

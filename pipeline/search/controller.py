@@ -183,7 +183,7 @@ class Controller:
                 self._running[trial.number] = trial
                 directory = trial_directory(self._plan.directory, trial.number)
                 jobs.append(Job(trial.number, trial.config, directory.absolute()))
-            self._pool.train(worker, jobs)
+            self._pool.train(worker, jobs, together=self._asker.together(cohort))
 
     def _relieve(self) -> None:
         """Where a slot would idle to the end, let it take half of another's cohort."""
@@ -281,6 +281,7 @@ class Controller:
             params=trial.live.params,
             metric=self._plan.metric,
             objective=best if has_value else None,
+            objective_se=trial.curve[values.index(best)].standard_error if has_value else None,
             best_epoch=trial.curve[values.index(best)].epoch if has_value else None,
             curve=tuple(trial.curve),
             n_params=outcome.n_params,

@@ -93,12 +93,12 @@ class WorkerPool:
                 if worker in self.workers:
                     yield worker, Died(self._replace(worker, EXIT_S))
 
-    def train(self, worker: Worker, jobs: Sequence[Job]) -> None:
+    def train(self, worker: Worker, jobs: Sequence[Job], *, together: bool) -> None:
         """Give a ready worker its jobs. A worker that just died is noticed by the next `wait`."""
         worker.ready = False
         worker.jobs = {job.trial: job for job in jobs}
         worker.since = time.monotonic()
-        self._send(worker, Train(tuple(jobs)))
+        self._send(worker, Train(tuple(jobs), together))
 
     def calibrate(self, worker: Worker, config: TrialConfig, limit: int) -> None:
         """Have a ready worker time cohorts of a trial's class, up to `limit` members."""

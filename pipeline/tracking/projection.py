@@ -154,6 +154,8 @@ def trial_points(record: TrialRecord) -> tuple[Point, ...]:
     summary: dict[str, float] = {f"val/{name}_best": value for name, value in record.best().items()}
     if record.objective is not None:
         summary["objective"] = record.objective
+    if record.objective_se is not None:
+        summary["objective_se"] = record.objective_se
     if record.best_epoch is not None:
         summary["best_epoch"] = record.best_epoch
     if record.n_params:

@@ -24,9 +24,11 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train these jobs as one cohort, then say `Idle`."""
+    """Train these jobs, then say `Idle`."""
 
     jobs: tuple[Job, ...]
+    together: bool
+    """As one computation: several jobs always are, the folds of one where that pays."""
 
 
 @dataclass(frozen=True, slots=True)

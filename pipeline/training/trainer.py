@@ -26,7 +26,6 @@ from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.learner import Learner
 from pipeline.training.losses import first_non_finite
 from pipeline.training.measurement import Measurement, Outcome, State
-from pipeline.training.metrics import validation_metrics
 
 WEIGHTS = "weights.safetensors"
 CHECKPOINT_SHARE = 50
@@ -120,9 +119,9 @@ def _epoch(
 ) -> tuple[list[Measurement], dict[int, str]]:
     """Train and validate one epoch; the finite measurements, and why the other members failed."""
     train_losses = learner.train_epoch()
-    outputs = learner.outputs(data.validation)
-    val_losses = learner.losses(outputs, data.validation.target)
-    metrics = validation_metrics(outputs, data.validation.target, data.spec)
+    validated = learner.validate(data)
+    val_losses, metrics = validated.losses, validated.metrics
+    errors = validated.standard_errors.get(objective.metric)
     share = (time.monotonic() - started) / len(members)
     failures = {i: f"validation loss is {float(val_losses[i])}" for i in first_non_finite(val_losses)}
     failures |= {i: f"training loss is {float(train_losses[i])}" for i in first_non_finite(train_losses)}
@@ -146,6 +145,7 @@ def _epoch(
             val_loss=float(val_losses[position]),
             metrics={k: float(v[position]) for k, v in metrics.items() if math.isfinite(float(v[position]))},
             seconds=member.seconds,
+            standard_error=None if errors is None else float(errors[position]),
         )
         member.curve.append(measurement)
         measurements.append(measurement)

@@ -21,11 +21,10 @@ from pipeline.data.development import load_development
 from pipeline.data.tensors import Development
 from pipeline.training.calibration import best_cohort_size, cost_class
 from pipeline.training.config import TrialConfig
-from pipeline.training.learner import SoloLearner
+from pipeline.training.folded import build_learner
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.memory import keep_freed_memory
 from pipeline.training.messages import Calibrate, Calibrated, Ended, Idle, Report, Setup, Suspended, Train, Verdicts
-from pipeline.training.stacked import StackedLearner
 from pipeline.training.trainer import Job, Verdict, peak_mb, train_cohort
 
 _PR_SET_PDEATHSIG = 1
@@ -68,13 +67,13 @@ class _ControllerMonitor:
         self._connection.send(Suspended(trial))
 
 
-def _train(jobs: Sequence[Job], data: Development, setup: Setup, monitor: _ControllerMonitor) -> None:
+def _train(jobs: Sequence[Job], together: bool, data: Development, setup: Setup, monitor: _ControllerMonitor) -> None:
     """Train a cohort. What goes wrong with it as a whole, memory say, is tried again one by one; what goes wrong with a
     trial alone is that trial's failure, never the worker's."""
     device = torch.device(setup.device)
-    if len(jobs) > 1:
+    if together:
         try:
-            stacked = StackedLearner([job.config for job in jobs], data.train, data.spec, setup.settings, device)
+            stacked = build_learner([job.config for job in jobs], data, setup.settings, device, together=True)
             train_cohort(jobs, stacked, data, setup.settings, monitor)
             return
         except _GONE:
@@ -86,7 +85,7 @@ def _train(jobs: Sequence[Job], data: Development, setup: Setup, monitor: _Contr
         if job.trial in monitor.over:
             continue
         try:
-            learner = SoloLearner(job.config, data.train, data.spec, setup.settings, device)
+            learner = build_learner([job.config], data, setup.settings, device, together=False)
             train_cohort([job], learner, data, setup.settings, monitor)
         except _GONE:
             raise
@@ -148,7 +147,8 @@ def main(handle: int, parent: int) -> None:
                 connection.send(_calibrate(message.config, message.limit, data, setup))
             else:
                 assert isinstance(message, Train), message
-                _train(message.jobs, data, setup, _ControllerMonitor(connection, setup.settings.deterministic))
+                monitor = _ControllerMonitor(connection, setup.settings.deterministic)
+                _train(message.jobs, message.together, data, setup, monitor)
     except _GONE:
         return
 

@@ -72,8 +72,9 @@ class FakePool:
                 if worker not in self.workers:
                     break
 
-    def train(self, worker: FakeWorker, jobs: Sequence[Job]) -> None:
+    def train(self, worker: FakeWorker, jobs: Sequence[Job], *, together: bool) -> None:
         assert worker.ready, "only a ready worker takes jobs"
+        assert together or len(jobs) == 1
         worker.ready, worker.epoch, worker.since = False, 0, time.monotonic()
         worker.jobs = {job.trial: job for job in jobs}
         self.begun.append(tuple(worker.jobs))

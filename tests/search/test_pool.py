@@ -65,7 +65,7 @@ def job(tmp_path: Path, trial: int = 0) -> Job:
 def test_a_worker_trains_reports_every_epoch_and_is_idle_again(pool: WorkerPool, tmp_path: Path) -> None:
     ((worker, _),) = hear(pool, Idle)
     assert worker.ready
-    pool.train(worker, [job(tmp_path)])
+    pool.train(worker, [job(tmp_path)], together=False)
     assert not worker.ready
     said = [answer for _, answer in hear(pool, Idle)]
     assert [type(answer) for answer in said] == [Report, Report, Report, Ended, Idle]
@@ -78,7 +78,7 @@ def test_a_worker_trains_reports_every_epoch_and_is_idle_again(pool: WorkerPool,
 
 def test_a_worker_trains_a_cohort_and_times_its_class(pool: WorkerPool, tmp_path: Path) -> None:
     ((worker, _),) = hear(pool, Idle)
-    pool.train(worker, [job(tmp_path, n) for n in range(3)])
+    pool.train(worker, [job(tmp_path, n) for n in range(3)], together=True)
     ended = [answer.outcome.trial for _, answer in hear(pool, Idle) if isinstance(answer, Ended)]
     assert sorted(ended) == [0, 1, 2]
     pool.calibrate(worker, CONFIG, 4)
@@ -101,7 +101,7 @@ def test_jobs_for_a_worker_that_just_died_are_not_lost(pool: WorkerPool, tmp_pat
     ((worker, _),) = hear(pool, Idle)
     os.kill(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
-    pool.train(worker, [job(tmp_path)])
+    pool.train(worker, [job(tmp_path)], together=False)
     buried, _ = hear(pool, Died)[-1]
     assert list(buried.jobs) == [0], "the controller can hand them out again"
 
