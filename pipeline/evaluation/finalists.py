@@ -79,7 +79,7 @@ class Evaluation(BaseModel):
         """Why the winner won, in a sentence."""
         if self.winner.validation_se is None:
             return "The winner has the best validation score."
-        return "The winner is the smallest model whose cross-validated score is within one standard error of the best one's."
+        return "The winner is the smallest model within one standard error of the best cross-validated score."
 
     @property
     def optimism(self) -> float:

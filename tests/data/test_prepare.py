@@ -78,7 +78,7 @@ def test_what_is_prepared_is_found_again(folder: Path, monkeypatch: pytest.Monke
 def test_the_fingerprint_is_of_the_content(folder: Path) -> None:
     first = prepare(CONFIG, folder, folder / "store")
     (folder / "b.csv").write_bytes((folder / "a.csv").read_bytes())
-    renamed = prepare(DataConfig(source="b.csv", target="y"), folder, folder / "store")
+    renamed = prepare(CONFIG.model_copy(update={"source": "b.csv"}), folder, folder / "store")
     assert renamed.fingerprint == first.fingerprint
     assert renamed.split_hash == first.split_hash
     reseeded = prepare(DataConfig.model_validate({**CONFIG.model_dump(), "split": {"seed": 1}}), folder, folder / "s")
@@ -136,7 +136,7 @@ def _training_rows(preprocessor: Any, train: Part, frame: pd.DataFrame) -> Itera
 def test_regression_is_standardised_by_training_rows(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pd.DataFrame({"x": rng.normal(size=100), "y": rng.normal(500, 30, 100)}).to_csv(tmp_path / "a.csv", index=False)
-    prepared = prepare(CONFIG, tmp_path, tmp_path / "store")
+    prepared = prepare(CONFIG.model_copy(update={"split": SplitConfig()}), tmp_path, tmp_path / "store")
     target = prepared.development().train.target
     assert prepared.spec.task == "regression"
     assert float(target.mean()) == pytest.approx(0, abs=1e-5)
