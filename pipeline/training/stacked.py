@@ -69,6 +69,8 @@ class StackedLearner:
         self._configs = list(configs)
         self._train, self._spec, self._settings, self._device = train, spec, settings, device
         self._generators: list[torch.Generator] = []
+        self._built: list[Tensor] = []
+        """The CPU generator's state after each member was built."""
         states: list[dict[str, Tensor]] = []
         self._trainable: list[str] = []
         for config in configs:
@@ -77,8 +79,11 @@ class StackedLearner:
             module = FAMILIES[config.family].build(config.model, spec)
             self._trainable = [name for name, p in module.named_parameters() if p.requires_grad]
             states.append({name: value.detach() for name, value in module.state_dict().items()})
-            generator = torch.Generator()
-            generator.set_state(torch.get_rng_state())
+            self._built.append(torch.get_rng_state())
+            # As alone: on a CPU dropout goes on where building left off, a GPU's generator starts at the seed.
+            generator = torch.Generator(device).manual_seed(config.seed)
+            if device.type == "cpu":
+                generator.set_state(torch.get_rng_state())
             self._generators.append(generator)
         self._shapes = [{name: value.shape for name, value in state.items()} for state in states]
         self._orders = [torch.Generator().manual_seed(config.seed) for config in configs]
@@ -266,7 +271,7 @@ class StackedLearner:
         slots = [{name: self._cut(k, row) for name, row in self._optimizer.slots(k).items()} for k in members]
         steps = [self._optimizer.steps[k] for k in members]
         self._pools = None if self._pools is None else [self._pools[k] for k in members]
-        for name in ("_configs", "_generators", "_orders", "_steps", "_shapes"):
+        for name in ("_configs", "_generators", "_built", "_orders", "_steps", "_shapes"):
             setattr(self, name, [getattr(self, name)[k] for k in members])
         self._lay_out()
         self._optimizer = RowOptimizer([c.optimisation for c in self._configs], self._flat, self._gradient)
@@ -291,7 +296,10 @@ class StackedLearner:
                 state |= {f"optimizer.{i}.step": step.clone() for i in range(len(self._trainable))}
         state["step"] = torch.tensor(self._steps[member])
         state["order"] = self._orders[member].get_state()
-        state["rng.cpu"] = self._generators[member].get_state()
+        on_gpu = self._device.type == "cuda"
+        state["rng.cuda" if on_gpu else "rng.cpu"] = self._generators[member].get_state()
+        if on_gpu:
+            state["rng.cpu"] = self._built[member]
         return state
 
     def load_state(self, member: int, state: dict[str, Tensor]) -> None:
@@ -307,7 +315,8 @@ class StackedLearner:
         self._put_slots(member, slots, taken)
         self._steps[member] = int(state["step"])
         self._orders[member].set_state(state["order"])
-        self._generators[member].set_state(state["rng.cpu"])
+        self._generators[member].set_state(state["rng.cuda" if self._device.type == "cuda" else "rng.cpu"])
+        self._built[member] = state["rng.cpu"]
 
     def n_params(self, member: int) -> int:
         return sum(self._shapes[member][name].numel() for name in self._trainable)

@@ -43,6 +43,20 @@ def test_members_equal_themselves_alone(tmp_path: Path, family: str, kind: str, 
 
 
 @pytest.mark.parametrize("family", STACKED)
+def test_l1_pulls_each_member_by_its_own_strength(tmp_path: Path, family: str) -> None:
+    """With a rate at which no weight reaches 0, where the sign would be a matter of rounding."""
+    data = make("image", "multiclass")
+    configs = []
+    for config, l1 in zip(cohort_of(family, data, 3, 2), (0.0, 1e-3, 1e-1), strict=True):
+        chosen = config.optimisation.model_copy(update={"l1": l1, "lr": 1e-6, "optimizer": "sgd", "warmup": 0.0})
+        configs.append(config.model_copy(update={"optimisation": chosen}))
+    ours = together(configs, range(3), data, tmp_path / "together", {})
+    for trial, config in enumerate(configs):
+        theirs = alone(config, trial, data, tmp_path / "alone", {})
+        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+
+
+@pytest.mark.parametrize("family", STACKED)
 def test_members_go_on_after_a_suspension_in_any_company(tmp_path: Path, family: str) -> None:
     """Suspended in a cohort; then one goes on alone and the others in another order with a newcomer."""
     data = make("image", "multiclass")
