@@ -15,10 +15,12 @@ from urllib.parse import urlparse
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _initialize_tables
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.errors import StoreError
-from pipeline.files import exclusive_lock
+from pipeline.files import exclusive_lock, sync_directory
 from pipeline.tracking.base import StoreRefusedError
 
 SQLITE: Final = "sqlite:///"
@@ -40,7 +42,8 @@ def open_store(uri: str) -> MlflowClient:
     """A client of a store whose schema is there.
 
     The first connection to a fresh database creates its tables, and two at once break it, so it is made under a file
-    lock. SQLite is switched to write-ahead logging, which lets the UI read while a search writes.
+    lock; and a kill in the middle would leave half of them, which MLflow never opens again, so a SQLite file is made
+    under another name first. It is switched to write-ahead logging, which lets the UI read while a search writes.
 
     Args:
         uri: absolute tracking URI.
@@ -54,7 +57,7 @@ def open_store(uri: str) -> MlflowClient:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
         with exclusive_lock(_lock_path(uri), "opening the MLflow database", wait=True):
             if uri.startswith(SQLITE):
-                _write_ahead(Path(uri.removeprefix(SQLITE)))
+                _create(Path(uri.removeprefix(SQLITE)))
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)  # creates the tables
             client.search_registered_models(max_results=1)  # the registry's store is built at its first use
             return client
@@ -67,7 +70,15 @@ def _lock_path(uri: str) -> Path:
     return Path(tempfile.gettempdir()) / f"automl-{os.getuid()}-{name}.lock"
 
 
-def _write_ahead(path: Path) -> None:
+def _create(path: Path) -> None:
+    if not path.exists() or path.stat().st_size == 0:
+        staged = path.with_name(f"{path.name}.new")
+        staged.unlink(missing_ok=True)
+        engine = create_engine(f"{SQLITE}{staged}")
+        _initialize_tables(engine)
+        engine.dispose()
+        os.replace(staged, path)
+        sync_directory(path.parent)
     with closing(sqlite3.connect(path, timeout=20)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 

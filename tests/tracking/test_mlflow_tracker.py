@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.errors import StoreError
 from pipeline.packaging import load_package, package_digest
 from pipeline.tracking.base import StoreRefusedError
-from pipeline.tracking.mlflow import MLflowTracker
+from pipeline.tracking.mlflow import MLflowTracker, migrate
 from pipeline.tracking.store import shown_uri
 from tests.packaging.cases import Case, make_case
 from tests.tracking.records import PARAMS, SEARCH, record, search_info
@@ -317,3 +318,27 @@ def test_images_and_sequences_are_read_as_arrays_and_as_columns(
     pd.testing.assert_frame_equal(model.predict(case.features), expected)
     column = pd.DataFrame({kind: [row.tolist() for row in case.features]})
     pd.testing.assert_frame_equal(model.predict(column), expected, rtol=1e-5)
+
+
+OPEN = """
+import sys
+from pipeline.tracking.mlflow import migrate
+migrate(f"sqlite:///{sys.argv[1]}")
+"""
+
+
+def test_a_kill_in_the_middle_of_the_first_migration_costs_nothing(tmp_path: Path) -> None:
+    """MLflow itself never opens a database again of which half the tables were made."""
+    database = tmp_path / "mlflow.db"
+    opening = subprocess.Popen([sys.executable, "-c", OPEN, str(database)])
+    staged = tmp_path / "mlflow.db.new"
+    until = time.monotonic() + 60
+    while not (staged.exists() and staged.stat().st_size > 100_000):
+        assert time.monotonic() < until
+        assert opening.poll() is None
+        time.sleep(0.005)
+    opening.kill()
+    opening.wait()
+    assert not database.exists()
+    migrate(f"sqlite:///{database}")
+    assert not staged.exists()
