@@ -21,7 +21,7 @@ from flows.workspace import Workspace, find_workspace
 from pipeline.errors import AutoMLError
 from pipeline.files import Locked, exclusive_lock
 from pipeline.packaging.verify import load_package
-from pipeline.search.directory import read_state
+from pipeline.search.directory import LOCK, read_state
 
 PACKAGES = ("torch", "optuna", "mlflow", "prefect", "fastapi", "scikit-learn", "pydantic")
 MIN_FREE_GB = 2.0
@@ -154,7 +154,7 @@ def _searches(workspace: Workspace) -> Iterator[Diagnosis]:
         if state is None or state.status != "unfinished":
             continue
         try:
-            with exclusive_lock(directory / "lock", "automl doctor"):
+            with exclusive_lock(directory / LOCK, "automl doctor"):
                 yield Diagnosis(
                     state="problem",
                     subject=state.id,

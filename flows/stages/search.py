@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,11 +32,14 @@ from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.sink import TrackerSink
 from pipeline.search.study import open_study
 from pipeline.tracking.base import SearchInfo
+from pipeline.tracking.replay import Replay, write_replay
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import find_slots
 from search_spaces import default_params, suggest_trial
 from search_spaces.narrow import Narrowed
 
+PARENT_RUN_WAIT_S = 10.0
+"""How long a search waits for its parent run to exist before it begins all the same."""
 PREVIOUS_BEST = 3
 """How many of the last search's best trials a new one tries first."""
 
@@ -125,7 +129,7 @@ def search_stage(
         used = slots[:1] if deterministic else slots
         # Workers start while MLflow opens; the first word to a store waits for it.
         with WorkerPool(used, prepared.directory, settings, directory / "workers") as pool, _delivering(stores):
-            stores.tracker.start_search(_search_info(config, prepared, state, checked))
+            _start_search(stores, directory, prepared, _search_info(config, prepared, state, checked))
             sink = TrackerSink(
                 stores.background,
                 state.id,
@@ -146,9 +150,23 @@ def search_stage(
             directory, state.model_copy(update={"elapsed": controller.elapsed, "status": status, "reason": reason})
         )
     if not finished:
-        stores.tracker.interrupt_search(state.id)
+        stores.background.interrupt_search(state.id)
         raise Interrupted(f"search {state.id} is interrupted; the same command goes on with it", stop.by)
     return controller.progress
+
+
+def _start_search(stores: Stores, directory: Path, prepared: Prepared, info: SearchInfo) -> None:
+    """Create the parent run, and keep on disk what replaying the search needs. A store that is away is not waited for.
+
+    Raises:
+        StoreRefusedError: the store does not want this search at all.
+    """
+    write_replay(directory, Replay(info=info, prepared=prepared.directory.name))
+    started = stores.background.start_search(info)
+    try:
+        started.result(PARENT_RUN_WAIT_S)
+    except TimeoutError:
+        print("warning: MLflow does not answer; the search goes on, and is delivered when it does", file=sys.stderr)
 
 
 @contextmanager

@@ -33,7 +33,8 @@ ASKED, CONFIG, COHORT, FIRST = "automl.asked", "automl.config", "automl.cohort",
 """User attributes of a trial in the study: when, what, with whom, and whether it was one of the plan's first."""
 
 RUN_CREATION_WAIT_S = 5.0
-"""How long a trial waits for its run to exist before it trains all the same (the tracker delivers it later)."""
+"""How long a trial waits for its run to exist before it trains all the same (the tracker delivers it later). Once one
+has waited so long, the others do not wait until the tracker answers again."""
 SLICE_S = 0.1
 """How long asking goes on before workers are listened to again."""
 FEW = 4
@@ -74,6 +75,8 @@ class Asker:
         self._plan, self._study, self._begin, self._progress = plan, study, begin, progress
         self._n_first = 0
         self.waiting: deque[Cohort] = deque()
+        self._uncreated: deque[LiveTrial] = deque()
+        """Trials whose run may not exist yet, oldest first: runs are created in this order."""
 
     def ask(self, n_slots: int, n_idle: int) -> bool:
         """Ask for a while; whether there is more to ask for at once."""
@@ -108,11 +111,15 @@ class Asker:
         for cohort in self.waiting:
             if not cohort.full and not (cohort.wanted is not None and self._exhausted()):
                 continue
-            late = time.time() - RUN_CREATION_WAIT_S
-            if all(trial.created.done() or trial.asked < late for trial in cohort.trials):
+            if self._tracker_is_away() or all(trial.created.done() for trial in cohort.trials):
                 self.waiting.remove(cohort)
                 return cohort
         return None
+
+    def _tracker_is_away(self) -> bool:
+        while self._uncreated and self._uncreated[0].created.done():
+            self._uncreated.popleft()
+        return bool(self._uncreated) and time.monotonic() - self._uncreated[0].begun > RUN_CREATION_WAIT_S
 
     def again(self, trials: Sequence[LiveTrial]) -> None:
         """Trials whose worker died: each alone, so that the one that kills workers is found."""
@@ -189,8 +196,9 @@ class Asker:
         self._study.commit()
         self._progress.asked += 1
         self._progress.optuna_s += time.monotonic() - started
-        created = self._begin(live.number, config.family, live.params)
-        return LiveTrial(live.number, config, live, created, asked=time.time())
+        return self._begun(
+            LiveTrial(live.number, config, live, self._begin(live.number, config.family, live.params), time.time())
+        )
 
     def _suggest(self, live: Trial) -> TrialConfig:
         config = self._plan.suggest(OptunaSuggester(live), self._plan.seed + live.number)
@@ -206,4 +214,8 @@ class Asker:
         created = self._begin(frozen.number, config.family, live.params)
         reported = max(frozen.intermediate_values, default=0)
         asked = frozen.user_attrs.get(ASKED, time.time())
-        return LiveTrial(frozen.number, config, live, created, asked, reported=reported)
+        return self._begun(LiveTrial(frozen.number, config, live, created, asked, reported=reported))
+
+    def _begun(self, trial: LiveTrial) -> LiveTrial:
+        self._uncreated.append(trial)
+        return trial

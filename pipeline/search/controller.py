@@ -281,13 +281,7 @@ class Controller:
 
     def _tell(self, record: TrialRecord) -> None:
         started = time.monotonic()
-        match record.state:
-            case "COMPLETE":
-                self._study.optuna.tell(record.number, record.objective)
-            case "PRUNED":
-                self._study.optuna.tell(record.number, state=TrialState.PRUNED)
-            case "FAIL":
-                self._study.optuna.tell(record.number, state=TrialState.FAIL)
+        self._study.tell(record)
         self._study.commit()
         self.progress.optuna_s += time.monotonic() - started
         self.progress.ended_one(record, self._objective)

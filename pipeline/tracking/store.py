@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 from urllib.parse import urlparse
 
 from mlflow import MlflowClient
@@ -25,6 +27,12 @@ from pipeline.tracking.base import StoreRefusedError
 
 SQLITE: Final = "sqlite:///"
 RETRYABLE_4XX: Final = frozenset({408, 429})
+PATIENCE_S: Final = 20.0
+"""How long an operation that somebody waits for is repeated while the store is out of order."""
+FIRST_PAUSE_S: Final = 0.2
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def shown_uri(uri: str) -> str:
@@ -75,7 +83,7 @@ def _create(path: Path) -> None:
         staged = path.with_name(f"{path.name}.new")
         staged.unlink(missing_ok=True)
         engine = create_engine(f"{SQLITE}{staged}")
-        _initialize_tables(engine)
+        _initialize_tables(engine)  # type: ignore[no-untyped-call]
         engine.dispose()
         os.replace(staged, path)
         sync_directory(path.parent)
@@ -97,8 +105,30 @@ def store_errors(doing: str) -> Iterator[None]:
         status = error.get_http_status_code()  # type: ignore[no-untyped-call]
         kind = StoreRefusedError if 400 <= status < 500 and status not in RETRYABLE_4XX else StoreError
         raise kind(_one_line(f"MLflow could not {doing}: {error.message}")) from error
+    except FileNotFoundError as error:
+        raise StoreRefusedError(_one_line(f"MLflow could not {doing}: {error}")) from error
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         raise StoreError(_one_line(f"MLflow could not {doing}: {error}")) from error
+
+
+def patient(method: Callable[P, T]) -> Callable[P, T]:
+    """Repeat an idempotent operation for a while where it may work later: the answer got lost, the server restarts."""
+
+    @functools.wraps(method)
+    def repeated(*args: P.args, **kwargs: P.kwargs) -> T:
+        until, pause = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
+        while True:
+            try:
+                return method(*args, **kwargs)
+            except StoreRefusedError:
+                raise
+            except StoreError:
+                if time.monotonic() + pause > until:
+                    raise
+            time.sleep(pause)
+            pause *= 2
+
+    return repeated
 
 
 def _one_line(text: str) -> str:
