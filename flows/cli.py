@@ -150,7 +150,7 @@ def sync(
     experiment: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only this one.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say again what a store missed: trials on record that Optuna or MLflow lack, runs without an owner, doubled runs."""
+    """Say again what a store missed: trials on record that Optuna or MLflow lack, runs without an owner, doubles."""
     from flows.commands.sync import sync_searches
 
     _print(sync_searches(experiment), as_json)
@@ -202,6 +202,7 @@ def _console() -> Console:
 def main() -> None:
     """Entry point: errors that we raise on purpose are one line on stderr and their exit code."""
     from pipeline.errors import AutoMLError, Interrupted
+    from pipeline.files import FULL
 
     try:
         app(standalone_mode=True)
@@ -211,6 +212,12 @@ def main() -> None:
     except AutoMLError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}; free some space, and the same command goes on", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

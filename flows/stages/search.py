@@ -13,7 +13,7 @@ from flows.stages.experiment import Checked, Experiment, check_against_data
 from flows.stores import DELIVERY_S, Stores
 from pipeline.config import ExperimentConfig
 from pipeline.data.prepare import Prepared
-from pipeline.errors import ConfigError, Interrupted, SearchError
+from pipeline.errors import ConfigError, Interrupted, SearchError, SearchPausedError
 from pipeline.records import read_records
 from pipeline.search.asking import SearchPlan
 from pipeline.search.calibrations import Calibrations
@@ -87,7 +87,8 @@ def search_stage(
 
     Raises:
         Interrupted: a stop was asked for; the search is resumable.
-        SearchError: another controller holds it, or every trial fails.
+        SearchPausedError: the disk is full; the search is resumable.
+        SearchError: another controller holds it, or too many trials fail.
     """
     config, workspace = experiment.config, experiment.workspace
     checked = check_against_data(config, prepared)
@@ -122,6 +123,7 @@ def search_stage(
             calibrations=Calibrations(workspace.state / "calibration.json", slots[0].device),
             first=_first_trials(experiment, prepared, checked, state),
             lockstep=deterministic,
+            disk_floor=round(config.resources.min_free_disk_gb * 2**30),
             # Its size is measured, and measurements differ from run to run.
             max_cohort=1 if deterministic and cohort is None else cohort,
         )
@@ -139,6 +141,9 @@ def search_stage(
             controller = Controller(plan, study, pool, sink, stop, _saving(directory, state, on_progress), elapsed)
             try:
                 reason = controller.run()
+            except SearchPausedError:
+                stores.background.interrupt_search(state.id)
+                raise
             except SearchError as error:
                 write_state(directory, state.model_copy(update={"status": "failed", "reason": str(error)}))
                 stores.background.flush(DELIVERY_S)
@@ -243,6 +248,6 @@ def _first_trials(
 
 def _best_params(directory: Path, checked: Checked) -> list[dict[str, object]]:
     complete = [r for r in read_records(directory) if r.state == "COMPLETE" and r.metric == checked.objective.metric]
-    complete = [r for r in complete if r.family in checked.families]
+    complete = [r for r in complete if r.family in checked.families and r.duplicate_of is None]
     ranked = sorted(complete, key=lambda r: checked.objective.rank_key(r.objective or 0.0))
     return [dict(record.params) for record in ranked[:PREVIOUS_BEST]]

@@ -25,6 +25,7 @@ from pipeline.search.calibrations import Calibrations
 from pipeline.search.live import Cohort, LiveTrial
 from pipeline.search.progress import Progress
 from pipeline.search.study import OptunaSuggester, Study
+from pipeline.search.twins import Twins
 from pipeline.training.calibration import cost_class, size_limit
 from pipeline.training.config import TrialConfig
 from pipeline.training.stacked import class_parameters, shape_class
@@ -64,6 +65,8 @@ class SearchPlan:
     """Parameters of the first trials, in order: defaults and the best of an earlier search."""
     lockstep: bool = False
     """Every suggestion is made with all earlier results, whatever the timing."""
+    disk_floor: int = 0
+    """Free bytes on the search's disk under which nothing is trained."""
     max_cohort: int | None = None
     """Most trials in a cohort; None leaves it to the calibration."""
 
@@ -75,6 +78,7 @@ class Asker:
         self._plan, self._study, self._begin, self._progress = plan, study, begin, progress
         self._n_first = 0
         self.waiting: deque[Cohort] = deque()
+        self.twins = Twins()
         self._uncreated: deque[LiveTrial] = deque()
         """Trials whose run may not exist yet, oldest first: runs are created in this order."""
 
@@ -89,7 +93,7 @@ class Asker:
                 self._follow(open_cohort)
             elif open_cohort is not None:
                 open_cohort.wanted = len(open_cohort.trials)
-            elif len(self.waiting) < (n_idle if self._plan.lockstep else n_slots):
+            elif len(self.waiting) + self.twins.n_waiting < (n_idle if self._plan.lockstep else n_slots):
                 self._lead()
             else:
                 return False
@@ -131,7 +135,9 @@ class Asker:
         by_cohort: dict[int, list[LiveTrial]] = {}
         for frozen in unfinished:
             leader = frozen.user_attrs.get(COHORT, frozen.number)
-            by_cohort.setdefault(leader, []).append(self._restore(frozen))
+            trial = self._restore(frozen)
+            if not self.twins.claim(trial):
+                by_cohort.setdefault(leader, []).append(trial)
         self.waiting.extend(Cohort(trials, wanted=len(trials)) for trials in by_cohort.values())
 
     def count_first(self, trials: Sequence[FrozenTrial]) -> None:
@@ -154,13 +160,16 @@ class Asker:
             fixed = {**self._plan.first[self._n_first]}
         trial = self._ask_one(fixed, is_first=bool(fixed))
         self._n_first += bool(fixed)
-        self.waiting.append(Cohort([trial], wanted=self._size(trial.config)))
+        if not self.twins.claim(trial):
+            self.waiting.append(Cohort([trial], wanted=self._size(trial.config)))
 
     def _follow(self, cohort: Cohort) -> None:
         leader = cohort.trials[0]
         names = {"family", *class_parameters(leader.config.family)}
         fixed = {name: value for name, value in leader.live.params.items() if name in names}
         trial = self._ask_one(fixed, leader=leader.number)
+        if self.twins.claim(trial):
+            return
         if shape_class(trial.config, self._plan.spec) == shape_class(leader.config, self._plan.spec):
             cohort.trials.append(trial)
         else:
