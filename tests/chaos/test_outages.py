@@ -16,7 +16,7 @@ from tests.flows.project import Project
 
 TRIALS = 8
 FILE = """
-name: small
+name: {name}
 data: {{source: "sklearn:digits"}}
 search:
   families: [mlp]
@@ -31,17 +31,17 @@ tracking: {{uri: {uri}}}
 PATIENCE_S = 240.0
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
     server.start()
     yield server
     server.stop()
 
 
-def project(folder: Path, uri: str, epochs: int = 10, trials: int = TRIALS) -> Project:
-    made = Project(folder, tracked=uri)
-    made.file.write_text(FILE.format(uri=uri, epochs=epochs, trials=trials))
+def project(folder: Path, name: str, uri: str, epochs: int = 10, trials: int = TRIALS) -> Project:
+    made = Project(folder, name, tracked=uri)
+    made.file.write_text(FILE.format(name=name, uri=uri, epochs=epochs, trials=trials))
     return made
 
 
@@ -65,7 +65,7 @@ def everything_is_there_once(project: Project, n_trials: int = TRIALS) -> None:
     finalists = [run.data.tags["automl.trial"] for run in project.runs("finalist")]
     assert len(finalists) == len(set(finalists)) > 0
     client = MlflowClient(tracking_uri=project.uri, registry_uri=project.uri)
-    assert len(client.search_model_versions("name = 'small'")) == 1
+    assert len(client.search_model_versions(f"name = '{project.name}'")) == 1
     assert project.champion() == 1
     for run in project.runs("trial"):
         record = next(r for r in project.records() if r.number == int(run.data.tags["automl.trial"]))
@@ -80,7 +80,7 @@ def everything_is_there_once(project: Project, n_trials: int = TRIALS) -> None:
 def test_a_server_that_is_away_for_a_while_costs_the_search_nothing(
     tmp_path: Path, server: Server, seconds: float
 ) -> None:
-    made = project(tmp_path, server.uri)
+    made = project(tmp_path, f"away-{seconds}", server.uri)
     process = made.start()
     wait_for_records(made, process, 2)
     server.stop()
@@ -111,8 +111,8 @@ FAULTS: dict[str, dict[str, Fault]] = {
 @pytest.mark.slow
 def test_lost_answers_and_errors_double_nothing(tmp_path: Path, server: Server, name: str) -> None:
     with LossyProxy(server, FAULTS[name]) as proxy:
-        made = project(tmp_path, proxy.uri, epochs=3, trials=4)
+        made = project(tmp_path, name, proxy.uri, epochs=3, trials=4)
         done = made.run("--json")
         assert all(proxy.suffered.values()), proxy.suffered
     assert done.json["promotion"]["promoted"] is True
-    everything_is_there_once(project(tmp_path, server.uri), 4)
+    everything_is_there_once(project(tmp_path, name, server.uri), 4)

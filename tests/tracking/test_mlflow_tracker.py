@@ -20,6 +20,7 @@ from pipeline.packaging import load_package, package_digest
 from pipeline.tracking.base import StoreRefusedError
 from pipeline.tracking.mlflow import MLflowTracker, migrate
 from pipeline.tracking.store import shown_uri
+from tests.chaos.full import no_file_beyond
 from tests.packaging.cases import Case, make_case
 from tests.tracking.records import PARAMS, SEARCH, record, search_info
 from tests.tracking.stores import copy_database, view
@@ -342,3 +343,42 @@ def test_a_kill_in_the_middle_of_the_first_migration_costs_nothing(tmp_path: Pat
     assert not database.exists()
     migrate(f"sqlite:///{database}")
     assert not staged.exists()
+
+
+def test_on_a_full_disk_the_store_says_so_and_goes_on_once_there_is_room(
+    tracker: MLflowTracker, tmp_path: Path
+) -> None:
+    tracker.start_search(search_info())
+    log = tmp_path / "mlflow.db-wal"
+
+    def fill(number: int) -> None:
+        for again in range(50):
+            tracker.start_trial(SEARCH, 100 * (number + 1) + again, "mlp", {"x": "y" * 4000})
+
+    for number in range(3):
+        with no_file_beyond(log.stat().st_size + 4096 * number), pytest.raises(StoreError):
+            fill(number)
+        tracker.finish_trial(record(number), None)
+    survey = tracker.survey(SEARCH)
+    assert survey is not None
+    assert [survey.states[number] for number in range(3)] == ["COMPLETE"] * 3
+    assert survey.doubled == 0
+
+
+def test_of_two_runs_with_one_key_the_one_that_got_furthest_stays(
+    tracker: MLflowTracker, uri: str, tmp_path: Path, client: MlflowClient
+) -> None:
+    """As after a request that the server carried out late."""
+    tracker.start_search(search_info())
+    stays = tracker.finish_trial(record(3), None)
+    run = client.get_run(stays)
+    tags = {name: value for name, value in run.data.tags.items() if name != "automl.state"}
+    ghost = client.create_run(run.info.experiment_id, tags=tags).info.run_id
+    again = MLflowTracker(uri, tmp_path / "artifacts")
+    survey = again.survey(SEARCH)
+    assert survey is not None
+    assert survey.doubled == 1
+    again.start_search(search_info())
+    assert again.trial_states(SEARCH) == {3: "COMPLETE"}
+    assert client.get_run(ghost).info.lifecycle_stage == "deleted"
+    assert client.get_run(stays).info.lifecycle_stage == "active"
