@@ -59,37 +59,6 @@ class GroupCommitBackend(BaseJournalBackend):
         if created:
             sync_directory(self._path.parent)
         self._committed = len(self._logs)
-
-    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
-        return self._logs[log_number_from:]
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        # Through JSON, as from a file: what Optuna reads back never shares objects with what it wrote.
-        self._logs += [json.loads(json.dumps(log, separators=(",", ":"))) for log in logs]
-
-    def commit(self) -> None:
-        """Make everything appended so far durable. A kill in between leaves a torn last line at worst, which the next
-        opening cuts off.
-
-        Raises:
-            OSError: the disk refused; the file is as it was, and the entries are kept for the next commit.
-        """
-        new = self._logs[self._committed :]
-        if not new:
-            return
-        content = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in new)
-        created = not self._path.exists()
-        with self._path.open("ab") as file:
-            size = file.tell()
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                os.ftruncate(file.fileno(), size)
-                raise
-        if created:
-            sync_directory(self._path.parent)
         self._committed = len(self._logs)
 
 

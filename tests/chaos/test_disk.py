@@ -116,7 +116,10 @@ KEPT = (
     ),
     Kept("alias ledger", lambda f, n: append_line(f / "l", _move(n)), lambda f: len(history(f / "l", "m")), grows=True),
     Kept(
-        "sealed readings", lambda f, n: append_line(f / "l", json.dumps({"n": n})), lambda f: len(read_lines(f / "l")), grows=True
+        "sealed readings",
+        lambda f, n: append_line(f / "l", json.dumps({"n": n})),
+        lambda f: len(read_lines(f / "l")),
+        grows=True,
     ),
 )  # fmt: skip
 
@@ -144,7 +147,7 @@ def test_on_a_full_disk_a_file_stays_what_it_was(kept: Kept, tmp_path: Path, bef
     )
     kept.write(twin, before + 1)
     size = the_file(twin).stat().st_size
-    with no_file_beyond(start + round(share * (size - start - 1))), pytest.raises(OSError) as full:
+    with no_file_beyond(start + round(share * (size - start - 1))), pytest.raises(OSError, match=r"Errno") as full:
         kept.write(folder, before + 1)
     assert full.value.errno in FULL
     assert kept.read(folder) == before
