@@ -59,7 +59,11 @@ class GroupCommitBackend(BaseJournalBackend):
         if created:
             sync_directory(self._path.parent)
         self._committed = len(self._logs)
-        self._committed = len(self._logs)
+
+
+def is_torn(path: Path) -> bool:
+    """Whether the last entry is not whole; the next opening cuts it off."""
+    return path.exists() and _whole(path.read_bytes())[1] < path.stat().st_size
 
 
 def _read_and_repair(path: Path) -> list[dict[str, Any]]:
@@ -67,6 +71,16 @@ def _read_and_repair(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     content = path.read_bytes()
+    logs, good = _whole(content)
+    if good < len(content):
+        with path.open("r+b") as file:
+            file.truncate(good)
+            os.fsync(file.fileno())
+    return logs
+
+
+def _whole(content: bytes) -> tuple[list[dict[str, Any]], int]:
+    """The whole entries, and how many bytes they take."""
     logs: list[dict[str, Any]] = []
     good = 0
     for line in content.splitlines(keepends=True):
@@ -78,8 +92,4 @@ def _read_and_repair(path: Path) -> list[dict[str, Any]]:
             break
         logs.append(entry)
         good += len(line)
-    if good < len(content):
-        with path.open("r+b") as file:
-            file.truncate(good)
-            os.fsync(file.fileno())
-    return logs
+    return logs, good
