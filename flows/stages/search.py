@@ -32,7 +32,7 @@ from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.sink import TrackerSink
 from pipeline.search.study import open_study
 from pipeline.tracking.base import SearchInfo
-from pipeline.tracking.replay import Replay, write_replay
+from pipeline.tracking.replay import Replay, read_replay, write_replay
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import find_slots
 from search_spaces import default_params, suggest_trial
@@ -56,7 +56,7 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
         latest = earlier[-1]
         changes = differences(latest.config_yaml, config.to_yaml())
         if latest.fingerprint != prepared.fingerprint:
-            changes.append("the data itself")
+            changes.append(_data_change(workspace.search(latest.id), prepared))
         if not changes:
             return latest.model_copy(update={"config_yaml": config.to_yaml()})
         if latest.status == "unfinished":
@@ -73,6 +73,14 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
         split_hash=prepared.split_hash,
         created=now,
     )
+
+
+def _data_change(directory: Path, prepared: Prepared) -> str:
+    """The change of the data, with its rows then and now."""
+    earlier = read_replay(directory)
+    if earlier is None:
+        return "the data itself"
+    return f"the data itself: {earlier.info.n_rows} rows then, {prepared.n_rows} now"
 
 
 def search_stage(

@@ -12,7 +12,7 @@ from mlflow.entities import Run, ViewType
 
 from pipeline.tracking.artifacts import local_folder
 from pipeline.tracking.model_folder import HISTORY_TAG
-from pipeline.tracking.projection import MODEL_PATH, PACKAGE, ROLE, SEARCH, TRIAL, Role
+from pipeline.tracking.projection import MODEL_PATH, PACKAGE, ROLE, SEARCH, TRIAL
 from pipeline.tracking.store import open_store, store_errors
 
 PAGE: Final = 1000
@@ -23,7 +23,8 @@ class KeptRun:
     """One run of a search."""
 
     id: str
-    role: Role
+    role: str
+    """``search``, ``trial`` or ``finalist``."""
     trial: int | None
     model: Path | None
     """Its model's folder, where it has one on this machine."""
@@ -64,7 +65,8 @@ class Retention:
     def registered_runs(self) -> dict[str, str]:
         """Run id to ``model v3``, for the runs behind registered versions."""
         with store_errors("read the registered versions"):
-            return {v.run_id: f"{v.name} v{v.version}" for v in self._client.search_model_versions(max_results=10_000)}
+            versions = self._client.search_model_versions(max_results=10_000)
+            return {v.run_id: f"{v.name} v{v.version}" for v in versions if v.run_id}
 
     def forget_model(self, run: str) -> None:
         """Take back that the run has a model; its files are removed by the caller, afterwards."""
