@@ -105,6 +105,9 @@ def store_errors(doing: str) -> Iterator[None]:
         status = error.get_http_status_code()  # type: ignore[no-untyped-call]
         kind = StoreRefusedError if 400 <= status < 500 and status not in RETRYABLE_4XX else StoreError
         raise kind(_one_line(f"MLflow could not {doing}: {error.message}")) from error
+    except ModuleNotFoundError as error:
+        missing = f"{error.name} is not installed; pip install 'automl-pipeline[postgres]'"
+        raise StoreRefusedError(f"MLflow could not {doing}: {missing}") from error
     except FileNotFoundError as error:
         raise StoreRefusedError(_one_line(f"MLflow could not {doing}: {error}")) from error
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
