@@ -34,6 +34,8 @@ WITNESS = Path(__file__).parent / "witness"
 START_S = (2.0, 12.0)
 """When the controller is killed, counted from its start: from before it has imported MLflow to after its last trial."""
 WORKER_EVERY_S = 3.5
+WORKERS_A_START = 5
+"""So many workers are killed in one start: on a busy machine more would die before they are ready, which ends it."""
 PATIENCE_S = 180.0
 CHECKPOINT_EVERY_S = 1.0
 """`TrainSettings.checkpoint_every`."""
@@ -79,12 +81,13 @@ class Round:
         self.starts += 1
         process = self._start()
         now = time.monotonic()
+        most_workers = self.worker_kills + WORKERS_A_START
         spared = self.controller_kills >= self.most_controller_kills
         end = now + (PATIENCE_S if spared else self._random.uniform(*START_S))
         next_worker = now + self._random.expovariate(1 / WORKER_EVERY_S)
         try:
             while process.poll() is None and time.monotonic() < end:
-                if time.monotonic() >= next_worker:
+                if time.monotonic() >= next_worker and self.worker_kills < most_workers:
                     self._kill_a_worker(process)
                     next_worker = time.monotonic() + self._random.expovariate(1 / WORKER_EVERY_S)
                 self._keep_records()
