@@ -146,14 +146,41 @@ def ui(
 
 
 @app.command()
+def sync(
+    experiment: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say again what a store missed: trials on record that Optuna or MLflow lack, runs without an owner, doubles."""
+    from flows.commands.sync import sync_searches
+
+    _print(sync_searches(experiment), as_json)
+
+
+@app.command()
+def gc(
+    experiment: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only this one.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="30d", help="Also whole searches that ended so long ago.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what nobody needs any more: never an unfinished search, never what champion or previous are made of."""
+    from flows.commands.collect import collect
+
+    _print(collect(experiment, older_than, dry_run=dry_run), as_json)
+
+
+@app.command()
 def doctor(
     tracking_uri: Annotated[str, typer.Option(help="The tracking store.")] = "sqlite:///mlruns/mlflow.db",
+    fix: Annotated[bool, typer.Option("--fix", help="Apply the remedies that cannot do harm.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check versions, devices, stores, locks and champions; every finding has a remedy."""
     from flows.commands.doctor import examine
 
-    examination = examine(tracking_uri)
+    examination = examine(tracking_uri, fix=fix)
     _print(examination, as_json)
     raise typer.Exit(1 if examination.value["problems"] else 0)
 
@@ -175,6 +202,7 @@ def _console() -> Console:
 def main() -> None:
     """Entry point: errors that we raise on purpose are one line on stderr and their exit code."""
     from pipeline.errors import AutoMLError, Interrupted
+    from pipeline.files import FULL
 
     try:
         app(standalone_mode=True)
@@ -184,6 +212,12 @@ def main() -> None:
     except AutoMLError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}; free some space, and the same command goes on", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -81,6 +81,8 @@ class Budget(_Section):
     time: Duration | None = None
     per_trial: Duration | None = None
     """After this long a trial's worker process is killed and the trial fails."""
+    failures: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """So many failed trials end the search. null: five and nothing else, or twenty and more than half of all."""
 
     @model_validator(mode="after")
     def _bounded(self) -> Budget:
@@ -127,6 +129,8 @@ class ResourcesConfig(_Section):
     slots_per_device: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
     cohort: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
     """Most trials that train as one computation; auto measures what pays."""
+    min_free_disk_gb: Annotated[float, Field(ge=0, le=1_000_000)] = 0.5
+    """Free GiB on the state folder's disk under which the search pauses."""
 
 
 class EvaluateConfig(_Section):

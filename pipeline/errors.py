@@ -7,6 +7,7 @@
     │   ├── ConfigError                  the experiment file
     │   └── DataError                    the data it names
     ├── SearchError             exit 1   the search as a whole could not go on, or produced nothing
+    │   └── SearchPausedError            it stopped where it was, and is resumable
     ├── GateError               exit 1   a promotion was refused by its gates or by a moved champion
     ├── PackageError            exit 1   a model's files are damaged, foreign or out of bounds
     ├── StoreError              exit 1   MLflow or Optuna storage refused an operation for good
@@ -54,6 +55,10 @@ class DataError(InputError):
 
 class SearchError(AutoMLError):
     """The search as a whole failed: nothing completed, or its state on disk is contradictory."""
+
+
+class SearchPausedError(SearchError):
+    """The search cannot go on for now, the disk being full, say: nothing is lost, and the same command goes on."""
 
 
 class GateError(AutoMLError):

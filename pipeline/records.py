@@ -51,6 +51,8 @@ class TrialRecord(BaseModel):
     started: float
     finished: float
     worker: str = ""
+    duplicate_of: int | None = None
+    """The earlier trial with the same configuration whose result this is; None for one that was trained."""
     weights_sha256: str | None = None
     """Of `WEIGHTS` beside this record; None where the trial left no weights."""
 

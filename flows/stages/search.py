@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from flows.stages.experiment import Checked, Experiment, check_against_data
 from flows.stores import DELIVERY_S, Stores
 from pipeline.config import ExperimentConfig
 from pipeline.data.prepare import Prepared
-from pipeline.errors import ConfigError, Interrupted, SearchError
+from pipeline.errors import ConfigError, Interrupted, SearchError, SearchPausedError
 from pipeline.records import read_records
 from pipeline.search.asking import SearchPlan
 from pipeline.search.calibrations import Calibrations
@@ -31,11 +32,14 @@ from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.sink import TrackerSink
 from pipeline.search.study import open_study
 from pipeline.tracking.base import SearchInfo
+from pipeline.tracking.replay import Replay, read_replay, write_replay
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import find_slots
 from search_spaces import default_params, suggest_trial
 from search_spaces.narrow import Narrowed
 
+PARENT_RUN_WAIT_S = 10.0
+"""How long a search waits for its parent run to exist before it begins all the same."""
 PREVIOUS_BEST = 3
 """How many of the last search's best trials a new one tries first."""
 
@@ -52,7 +56,7 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
         latest = earlier[-1]
         changes = differences(latest.config_yaml, config.to_yaml())
         if latest.fingerprint != prepared.fingerprint:
-            changes.append("the data itself")
+            changes.append(_data_change(workspace.search(latest.id), prepared))
         if not changes:
             return latest.model_copy(update={"config_yaml": config.to_yaml()})
         if latest.status == "unfinished":
@@ -71,6 +75,14 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
     )
 
 
+def _data_change(directory: Path, prepared: Prepared) -> str:
+    """The change of the data, with its rows then and now."""
+    earlier = read_replay(directory)
+    if earlier is None:
+        return "the data itself"
+    return f"the data itself: {earlier.info.n_rows} rows then, {prepared.n_rows} now"
+
+
 def search_stage(
     experiment: Experiment,
     prepared: Prepared,
@@ -83,7 +95,8 @@ def search_stage(
 
     Raises:
         Interrupted: a stop was asked for; the search is resumable.
-        SearchError: another controller holds it, or every trial fails.
+        SearchPausedError: the disk is full; the search is resumable.
+        SearchError: another controller holds it, or too many trials fail.
     """
     config, workspace = experiment.config, experiment.workspace
     checked = check_against_data(config, prepared)
@@ -118,6 +131,7 @@ def search_stage(
             calibrations=Calibrations(workspace.state / "calibration.json", slots[0].device),
             first=_first_trials(experiment, prepared, checked, state),
             lockstep=deterministic,
+            disk_floor=round(config.resources.min_free_disk_gb * 2**30),
             # Its size is measured, and measurements differ from run to run.
             max_cohort=1 if deterministic and cohort is None else cohort,
         )
@@ -125,7 +139,7 @@ def search_stage(
         used = slots[:1] if deterministic else slots
         # Workers start while MLflow opens; the first word to a store waits for it.
         with WorkerPool(used, prepared.directory, settings, directory / "workers") as pool, _delivering(stores):
-            stores.tracker.start_search(_search_info(config, prepared, state, checked))
+            _start_search(stores, directory, prepared, _search_info(config, prepared, state, checked))
             sink = TrackerSink(
                 stores.background,
                 state.id,
@@ -135,6 +149,9 @@ def search_stage(
             controller = Controller(plan, study, pool, sink, stop, _saving(directory, state, on_progress), elapsed)
             try:
                 reason = controller.run()
+            except SearchPausedError:
+                stores.background.interrupt_search(state.id)
+                raise
             except SearchError as error:
                 write_state(directory, state.model_copy(update={"status": "failed", "reason": str(error)}))
                 stores.background.flush(DELIVERY_S)
@@ -146,9 +163,23 @@ def search_stage(
             directory, state.model_copy(update={"elapsed": controller.elapsed, "status": status, "reason": reason})
         )
     if not finished:
-        stores.tracker.interrupt_search(state.id)
+        stores.background.interrupt_search(state.id)
         raise Interrupted(f"search {state.id} is interrupted; the same command goes on with it", stop.by)
     return controller.progress
+
+
+def _start_search(stores: Stores, directory: Path, prepared: Prepared, info: SearchInfo) -> None:
+    """Create the parent run, and keep on disk what replaying the search needs. A store that is away is not waited for.
+
+    Raises:
+        StoreRefusedError: the store does not want this search at all.
+    """
+    write_replay(directory, Replay(info=info, prepared=prepared.directory.name))
+    started = stores.background.start_search(info)
+    try:
+        started.result(PARENT_RUN_WAIT_S)
+    except TimeoutError:
+        print("warning: MLflow does not answer; the search goes on, and is delivered when it does", file=sys.stderr)
 
 
 @contextmanager
@@ -226,6 +257,6 @@ def _first_trials(
 
 def _best_params(directory: Path, checked: Checked) -> list[dict[str, object]]:
     complete = [r for r in read_records(directory) if r.state == "COMPLETE" and r.metric == checked.objective.metric]
-    complete = [r for r in complete if r.family in checked.families]
+    complete = [r for r in complete if r.family in checked.families and r.duplicate_of is None]
     ranked = sorted(complete, key=lambda r: checked.objective.rank_key(r.objective or 0.0))
     return [dict(record.params) for record in ranked[:PREVIOUS_BEST]]

@@ -89,12 +89,12 @@ class Evaluation(BaseModel):
 
 def choose_finalists(records: Iterable[TrialRecord], objective: Objective, n: int) -> tuple[TrialRecord, ...]:
     """The winner, then the `n` best completed trials and the best one of every family, best first; ties go to the
-    smaller model.
+    smaller model. Trials that repeat another one's result are that one.
 
     Raises:
         SearchError: no trial completed.
     """
-    complete = [record for record in records if record.state == "COMPLETE" and record.objective is not None]
+    complete = [r for r in records if r.state == "COMPLETE" and r.objective is not None and r.duplicate_of is None]
     if not complete:
         raise SearchError(
             "no trial completed, so there is nothing to evaluate; see `automl leaderboard` for the reasons"

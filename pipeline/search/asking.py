@@ -26,6 +26,7 @@ from pipeline.search.calibrations import Calibrations
 from pipeline.search.live import Cohort, LiveTrial
 from pipeline.search.progress import Progress
 from pipeline.search.study import OptunaSuggester, Study
+from pipeline.search.twins import Twins
 from pipeline.training.calibration import CostClass, choose, cost_class, size_limit, time_together
 from pipeline.training.config import TrialConfig
 from pipeline.training.stacked import class_parameters, shape_class
@@ -34,7 +35,8 @@ ASKED, CONFIG, COHORT, FIRST = "automl.asked", "automl.config", "automl.cohort",
 """User attributes of a trial in the study: when, what, with whom, and whether it was one of the plan's first."""
 
 RUN_CREATION_WAIT_S = 5.0
-"""How long a trial waits for its run to exist before it trains all the same (the tracker delivers it later)."""
+"""How long a trial waits for its run to exist before it trains all the same (the tracker delivers it later). Once one
+has waited so long, the others do not wait until the tracker answers again."""
 SLICE_S = 0.1
 """How long asking goes on before workers are listened to again."""
 FEW = 4
@@ -69,6 +71,8 @@ class SearchPlan:
     """Parameters of the first trials, in order: defaults and the best of an earlier search."""
     lockstep: bool = False
     """Every suggestion is made with all earlier results, whatever the timing."""
+    disk_floor: int = 0
+    """Free bytes on the search's disk under which nothing is trained."""
     max_cohort: int | None = None
     """Most trials in a cohort; None leaves it to the calibration."""
 
@@ -80,6 +84,9 @@ class Asker:
         self._plan, self._study, self._begin, self._progress = plan, study, begin, progress
         self._n_first = 0
         self.waiting: deque[Cohort] = deque()
+        self.twins = Twins()
+        self._uncreated: deque[LiveTrial] = deque()
+        """Trials whose run may not exist yet, oldest first: runs are created in this order."""
 
     def ask(self, n_slots: int, n_idle: int) -> bool:
         """Ask for a while; whether there is more to ask for at once."""
@@ -92,7 +99,7 @@ class Asker:
                 self._follow(open_cohort)
             elif open_cohort is not None:
                 open_cohort.wanted = len(open_cohort.trials)
-            elif len(self.waiting) < (n_idle if self._plan.lockstep else n_slots):
+            elif len(self.waiting) + self.twins.n_waiting < (n_idle if self._plan.lockstep else n_slots):
                 self._lead()
             else:
                 return False
@@ -121,11 +128,15 @@ class Asker:
         for cohort in self.waiting:
             if not cohort.full and not (cohort.wanted is not None and self._exhausted()):
                 continue
-            late = time.time() - RUN_CREATION_WAIT_S
-            if all(trial.created.done() or trial.asked < late for trial in cohort.trials):
+            if self._tracker_is_away() or all(trial.created.done() for trial in cohort.trials):
                 self.waiting.remove(cohort)
                 return cohort
         return None
+
+    def _tracker_is_away(self) -> bool:
+        while self._uncreated and self._uncreated[0].created.done():
+            self._uncreated.popleft()
+        return bool(self._uncreated) and time.monotonic() - self._uncreated[0].begun > RUN_CREATION_WAIT_S
 
     def again(self, trials: Sequence[LiveTrial]) -> None:
         """Trials whose worker died: each alone, so that the one that kills workers is found."""
@@ -142,7 +153,9 @@ class Asker:
         by_cohort: dict[int, list[LiveTrial]] = {}
         for frozen in unfinished:
             leader = frozen.user_attrs.get(COHORT, frozen.number)
-            by_cohort.setdefault(leader, []).append(self._restore(frozen))
+            trial = self._restore(frozen)
+            if not self.twins.claim(trial):
+                by_cohort.setdefault(leader, []).append(trial)
         self.waiting.extend(Cohort(trials, wanted=len(trials)) for trials in by_cohort.values())
 
     def count_first(self, trials: Sequence[FrozenTrial]) -> None:
@@ -186,13 +199,16 @@ class Asker:
             fixed = {**self._plan.first[self._n_first]}
         trial = self._ask_one(fixed, is_first=bool(fixed))
         self._n_first += bool(fixed)
-        self.waiting.append(Cohort([trial], wanted=self._size(trial.config)))
+        if not self.twins.claim(trial):
+            self.waiting.append(Cohort([trial], wanted=self._size(trial.config)))
 
     def _follow(self, cohort: Cohort) -> None:
         leader = cohort.trials[0]
         names = {"family", *class_parameters(leader.config.family)}
         fixed = {name: value for name, value in leader.live.params.items() if name in names}
         trial = self._ask_one(fixed, leader=leader.number)
+        if self.twins.claim(trial):
+            return
         if shape_class(trial.config, self._plan.spec) == shape_class(leader.config, self._plan.spec):
             cohort.trials.append(trial)
         else:
@@ -242,8 +258,9 @@ class Asker:
         self._study.commit()
         self._progress.asked += 1
         self._progress.optuna_s += time.monotonic() - started
-        created = self._begin(live.number, config.family, live.params)
-        return LiveTrial(live.number, config, live, created, asked=time.time())
+        return self._begun(
+            LiveTrial(live.number, config, live, self._begin(live.number, config.family, live.params), time.time())
+        )
 
     def _suggest(self, live: Trial) -> TrialConfig:
         config = self._plan.suggest(OptunaSuggester(live), self._plan.seed + live.number)
@@ -259,4 +276,8 @@ class Asker:
         created = self._begin(frozen.number, config.family, live.params)
         reported = max(frozen.intermediate_values, default=0)
         asked = frozen.user_attrs.get(ASKED, time.time())
-        return LiveTrial(frozen.number, config, live, created, asked, reported=reported)
+        return self._begun(LiveTrial(frozen.number, config, live, created, asked, reported=reported))
+
+    def _begun(self, trial: LiveTrial) -> LiveTrial:
+        self._uncreated.append(trial)
+        return trial

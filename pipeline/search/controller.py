@@ -6,6 +6,9 @@ disk -> told (journal) -> run finished (tracker). After a kill at any point the 
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,8 +16,8 @@ from typing import Protocol
 
 from optuna.trial import TrialState
 
-from pipeline.errors import SearchError
-from pipeline.files import sha256_file
+from pipeline.errors import SearchError, SearchPausedError
+from pipeline.files import FULL, sha256_file
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord, read_record, trial_directory, write_record
 from pipeline.search.asking import Asker, SearchPlan
@@ -32,6 +35,10 @@ WORKER_DEATHS = 3
 """A trial whose worker dies so often is taken to be the reason."""
 HOPELESS = 5
 """So many failures and nothing else: a setting is wrong, and the search stops."""
+MANY_FAILURES = 20
+"""So many failures that are more than half of all trials stop it too, unless `budget.failures` says otherwise."""
+DISK_LOOK_S = 2.0
+"""How often the free disk is looked at."""
 DRAIN_S = 60.0
 """How long running trials have to reach the end of their epoch when the search must stop."""
 
@@ -68,6 +75,8 @@ class Controller:
         self._running: dict[int, LiveTrial] = {}
         self._draining: Verdict | None = None
         self._drain_until = 0.0
+        self._paused: str | None = None
+        self._disk_looked = -math.inf
         self.progress = Progress(metric=plan.metric, budget=plan.budget)
         self._asker = Asker(plan, study, sink.begin, self.progress)
         self._relief = Relief()
@@ -81,12 +90,26 @@ class Controller:
         """Search until the budget is used up; why it ended, in a few words.
 
         Raises:
-            SearchError: every trial fails.
+            SearchPausedError: the disk is full, or nearly; the search is resumable.
+            SearchError: too many trials fail.
         """
+        try:
+            return self._search()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise SearchPausedError(
+                _paused(self._plan, f"{error.strerror}: {error.filename or 'the journal'}")
+            ) from error
+
+    def _search(self) -> str:
         self._recover()
         while True:
             reason = self._reason_to_end()
             if reason is not None and not self._running:
+                if self._paused is not None:
+                    self._study.commit()
+                    raise SearchPausedError(self._paused)
                 if not self._stop.requested:
                     self._dismiss_waiting(reason)
                 break
@@ -94,6 +117,7 @@ class Controller:
             if self._draining is None:
                 idle = sum(worker.ready for worker in self._pool.workers)
                 more = self._asker.ask(len(self._pool.workers), idle)
+                self._repeat_results()
                 self._hand_out()
                 self._relieve()
             for worker, said in self._pool.wait(self._wait_s(more)):
@@ -110,12 +134,28 @@ class Controller:
         if self._stop.requested:
             self._drain("suspend")
             return "interrupted"
+        if self._disk_is_low():
+            self._drain("suspend")
+            return "disk nearly full"
         if budget.time is not None and self.elapsed >= budget.time:
             self._drain("finish")
             return "time budget used up"
         if budget.trials is not None and self.progress.ended >= budget.trials and not self._asker.waiting:
             return "trial budget used up"
         return None
+
+    def _disk_is_low(self) -> bool:
+        """Once it was, the search pauses: what trains meanwhile may go on filling the disk."""
+        now = time.monotonic()
+        if self._paused is None and now - self._disk_looked >= DISK_LOOK_S:
+            self._disk_looked = now
+            free = shutil.disk_usage(self._plan.directory).free
+            if free < self._plan.disk_floor:
+                floor = self._plan.disk_floor / 2**30
+                self._paused = _paused(
+                    self._plan, f"{free / 2**30:.1f} GiB are free, fewer than resources.min_free_disk_gb, {floor:g}"
+                )
+        return self._paused is not None
 
     def _drain(self, verdict: Verdict) -> None:
         """Ask every running trial to end at its epoch's end."""
@@ -160,11 +200,13 @@ class Controller:
 
     def _dismiss_waiting(self, reason: str) -> None:
         """End trials that were asked for ahead and never trained."""
+        waiting = self._asker.twins.leave()
         while self._asker.waiting:
-            for trial in self._asker.waiting.popleft().trials:
-                self._running[trial.number] = trial
-                error = None if trial.curve else f"not started: {reason}"
-                self._finish(Outcome(trial=trial.number, state="PRUNED", error=error))
+            waiting += self._asker.waiting.popleft().trials
+        for trial in waiting:
+            self._running[trial.number] = trial
+            error = None if trial.curve else f"not started: {reason}"
+            self._finish(Outcome(trial=trial.number, state="PRUNED", error=error))
 
     def _hand_out(self) -> None:
         """Give idle workers a cohort each, or a class to time."""
@@ -295,24 +337,55 @@ class Controller:
             worker=trial.slot,
             weights_sha256=sha256_file(weights) if outcome.state == "COMPLETE" else None,
         )
-        write_record(directory, record)
+        self._conclude(record)
+
+    def _conclude(self, record: TrialRecord) -> None:
+        write_record(trial_directory(self._plan.directory, record.number), record)
+        for trial in self._asker.twins.ended(record):
+            if not self._asker.twins.claim(trial):
+                self._asker.again([trial])
         self._tell(record)
         self._sink.finish(record)
 
+    def _repeat_results(self) -> None:
+        """Trials that repeat an earlier one's configuration end with its result: the same curve, the same weights."""
+        for trial, number in self._asker.twins.ready():
+            source = trial_directory(self._plan.directory, number)
+            first = read_record(source)
+            assert first is not None, f"trial {number} has ended"
+            directory = trial_directory(self._plan.directory, trial.number)
+            directory.mkdir(parents=True, exist_ok=True)
+            if first.weights_sha256 is not None and not (directory / WEIGHTS).exists():
+                os.link(source / WEIGHTS, directory / WEIGHTS)
+            for measurement in first.curve[trial.reported :]:
+                trial.live.report(measurement.metrics[self._plan.metric], measurement.epoch)
+            own = {"number": trial.number, "params": trial.live.params, "duplicate_of": number, "train_s": 0.0}
+            own |= {"started": trial.asked, "finished": time.time(), "cohort": None, "worker": ""}
+            self._conclude(first.model_copy(update=own))
+
     def _tell(self, record: TrialRecord) -> None:
         started = time.monotonic()
-        match record.state:
-            case "COMPLETE":
-                self._study.optuna.tell(record.number, record.objective)
-            case "PRUNED":
-                self._study.optuna.tell(record.number, state=TrialState.PRUNED)
-            case "FAIL":
-                self._study.optuna.tell(record.number, state=TrialState.FAIL)
+        self._study.tell(record)
         self._study.commit()
         self.progress.optuna_s += time.monotonic() - started
         self.progress.ended_one(record, self._objective)
-        if self.progress.failed >= HOPELESS and self.progress.failed == self.progress.ended:
-            raise SearchError(f"all {self.progress.failed} trials failed, the last one with: {record.error}")
+        if record.state == "FAIL":
+            self._give_up_if_hopeless(record)
+
+    def _give_up_if_hopeless(self, last: TrialRecord) -> None:
+        failed, ended, allowed = self.progress.failed, self.progress.ended, self._plan.budget.failures
+        many = failed >= MANY_FAILURES and failed > ended / 2
+        if allowed is not None and failed >= allowed:
+            raise SearchError(
+                f"{failed} trials failed, and search.budget.failures is {allowed}; the last one with: {last.error}"
+            )
+        if failed >= HOPELESS and failed == ended:
+            raise SearchError(f"all {failed} trials failed, the last one with: {last.error}")
+        if allowed is None and many:
+            raise SearchError(
+                f"{failed} of {ended} trials failed (search.budget.failures sets how many may), the last one with: "
+                f"{last.error}"
+            )
 
     # Coming back.
 
@@ -329,6 +402,7 @@ class Controller:
             if record is None:
                 unfinished.append(frozen)
                 continue
+            self._asker.twins.ended(record)
             if frozen.state.is_finished():
                 self.progress.ended_one(record, self._objective)
             else:
@@ -341,3 +415,7 @@ class Controller:
         self.progress.elapsed = self.elapsed
         self.progress.running = sorted(self._running)
         self._on_progress(self.progress)
+
+
+def _paused(plan: SearchPlan, what: str) -> str:
+    return f"search {plan.search} pauses: {what}; free some space (`automl gc`), and the same command goes on with it"

@@ -17,6 +17,7 @@ from pipeline.errors import SearchError
 from pipeline.files import Locked, exclusive_lock, write_atomic
 
 STATE = "search.json"
+LOCK = "lock"
 
 Status = Literal["unfinished", "finished", "failed"]
 
@@ -110,7 +111,7 @@ def search_lock(directory: Path) -> Iterator[None]:
     """
     holder = f"pid {os.getpid()} on {socket.gethostname()}"
     try:
-        with exclusive_lock(directory / "lock", holder):
+        with exclusive_lock(directory / LOCK, holder):
             yield
     except Locked as error:
         raise SearchError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -49,6 +50,18 @@ class FinalistInfo(BaseModel):
     """``test/<metric>`` with ``_lo`` and ``_hi``, and what else was measured."""
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a store has of a search, now."""
+
+    states: Mapping[int, str]
+    """Trial number to state; ``unfinished`` where its run has not ended as any of ours."""
+    running: int
+    """Runs of any role that are RUNNING."""
+    doubled: int
+    """Runs beyond the first with one key."""
+
+
 class Tracker(Protocol):
     """Every method is idempotent: said twice, it is there once. `search` and trial numbers are the keys."""
 
@@ -82,6 +95,14 @@ class Tracker(Protocol):
 
     def interrupt_search(self, search: str) -> None:
         """The search stops, resumable: neither its parent run nor a trial's run stays RUNNING without an owner."""
+        ...
+
+    def end_search(self, search: str, status: SearchStatus) -> None:
+        """Set the status of a search that nobody runs; trials' runs that are still RUNNING are KILLED."""
+        ...
+
+    def survey(self, search: str) -> Survey | None:
+        """What the store has, read without changing anything; None where it has no run of the search."""
         ...
 
     def trial_states(self, search: str) -> dict[int, str]:

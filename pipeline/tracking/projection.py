@@ -22,6 +22,7 @@ STATUS: Final[dict[State, RunStatus]] = {"COMPLETE": "FINISHED", "PRUNED": "KILL
 
 KEY, ROLE, SEARCH, TRIAL = "automl.key", "automl.role", "automl.search", "automl.trial"
 FAMILY, STATE, ERROR, PACKAGE = "automl.family", "automl.state", "automl.error", "automl.package"
+DUPLICATE = "automl.duplicate_of"
 NOTE = "mlflow.note.content"
 
 MODEL_PATH = "model"
@@ -121,6 +122,8 @@ def end_tags(record: TrialRecord) -> dict[str, str]:
     tags: dict[str, str] = {STATE: record.state}
     if record.error is not None:
         tags[ERROR] = shortened(record.error)
+    if record.duplicate_of is not None:
+        tags[DUPLICATE] = str(record.duplicate_of)
     return tags
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.data.tensors import Development
-from pipeline.files import write_atomic
+from pipeline.files import FULL, write_atomic
 from pipeline.objective import METRICS, Objective
 from pipeline.training.checkpoint import discard_checkpoint, load_checkpoint, save_checkpoint
 from pipeline.training.config import TrainSettings, TrialConfig
@@ -208,7 +208,12 @@ def _checkpoint(learner: Learner, position: int, member: _Member) -> None:
         "seconds": member.seconds,
         "curve": [measurement.model_dump() for measurement in member.curve],
     }
-    save_checkpoint(member.job.directory, tensors, meta)
+    try:
+        save_checkpoint(member.job.directory, tensors, meta)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"trial {member.job.trial} keeps its last checkpoint: {error}")  # into the worker's log
 
 
 def _resume(job: Job, learner: Learner, position: int, objective: Objective) -> _Member:

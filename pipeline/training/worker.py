@@ -19,6 +19,7 @@ import torch
 
 from pipeline.data.development import load_development
 from pipeline.data.tensors import Development
+from pipeline.files import FULL
 from pipeline.training.calibration import best_cohort_size, cost_class
 from pipeline.training.config import TrialConfig
 from pipeline.training.folded import build_learner
@@ -91,6 +92,9 @@ def _train(jobs: Sequence[Job], together: bool, data: Development, setup: Setup,
             raise
         except torch.OutOfMemoryError as error:
             _fail(job, f"out_of_memory: {str(error).splitlines()[0]}", monitor)
+        except OSError as error:
+            reason = "disk_full" if error.errno in FULL else type(error).__name__
+            _fail(job, f"{reason}: {error}", monitor)
         except Exception as error:
             _fail(job, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", monitor)
 
