@@ -53,8 +53,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     found = shutil.which("initdb") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/initdb")), None)
     if found is None:
         pytest.skip("no PostgreSQL server binary is here")
-    if importlib.util.find_spec("psycopg") is None:
-        pytest.skip("psycopg is not installed: pip install 'automl-pipeline[postgres]'")
+    if importlib.util.find_spec("psycopg2") is None:
+        pytest.skip("psycopg2 is not installed: pip install 'automl-pipeline[postgres]'")
     folder = Path(os.environ.get("TMPDIR", "/tmp")) / f"automl-postgres-{os.getpid()}"
     server = Postgres(folder, Path(found).resolve().parent)
     server.start()
