@@ -165,7 +165,7 @@ def _make(config: DataConfig, source: Located, test: Located | None, directory: 
         sealed_sha256=sealed.sha256,
         tensors_sha256=sha256_file(directory / TENSORS),
     )
-    (directory / _RESULT).write_text(stored.model_dump_json())
+    (directory / _RESULT).write_text(stored.model_dump_json(), encoding="utf-8")
 
 
 def _publish(temporary: Path, directory: Path) -> None:

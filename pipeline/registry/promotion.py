@@ -83,7 +83,7 @@ def history(ledger: Path, name: str) -> list[Move]:
     """All moves of a model's champion alias, oldest first."""
     if not ledger.exists():
         return []
-    moves = [Move.model_validate_json(line) for line in ledger.read_text().splitlines() if line]
+    moves = [Move.model_validate_json(line) for line in ledger.read_text(encoding="utf-8").splitlines() if line]
     return [move for move in moves if move.model == name]
 
 
@@ -98,7 +98,7 @@ def _record(ledger: Path, name: str, action: str, before: int | None, after: int
         evidence=tuple(evidence),
     )
     ledger.parent.mkdir(parents=True, exist_ok=True)
-    with ledger.open("a") as file:
+    with ledger.open("a", encoding="utf-8") as file:
         file.write(json.dumps(move.model_dump(mode="json")) + "\n")
         file.flush()
         os.fsync(file.fileno())
