@@ -66,4 +66,3 @@ def to_csv(rows: Iterable[Row]) -> str:
     for row in rows:
         writer.writerow([inert(value) for value in row.model_dump().values()])
     return text.getvalue()
-

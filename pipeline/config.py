@@ -55,9 +55,14 @@ Duration = Annotated[
 ]
 
 
+def is_name(text: str) -> bool:
+    """Whether an experiment, a model or an alias may be called so."""
+    return NAME.fullmatch(text) is not None and text != "latest"
+
+
 def _name(value: object) -> object:
-    if isinstance(value, str) and (NAME.fullmatch(value) is None or value == "latest"):
-        raise ValueError(f"a name must match {NAME.pattern} and not be `latest`, but got {value!r}")
+    if isinstance(value, str) and not is_name(value):
+        raise ValueError(f"a name must match {NAME.pattern} and not be `latest`, but got {shown(value)}")
     return value
 
 

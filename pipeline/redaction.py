@@ -55,7 +55,9 @@ def _values(environment: Mapping[str, str]) -> list[str]:
             known.add(value.strip())
         known.update(_URL_PASSWORD.findall(value))
     plain = {part for value in known for part in (value, unquote(value), *value.splitlines())}
-    forms = {form for value in plain for form in (value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1])}
+    forms = {
+        form for value in plain for form in (value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1])
+    }
     return sorted((form for form in forms if len(form) >= SHORTEST), key=len, reverse=True)
 
 

@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 MAX_SHOWN: Final = 80
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@")
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+!|~])")
 
 
@@ -40,5 +40,8 @@ def markdown(text: str) -> str:
 
 
 def inert(cell: object) -> object:
-    """A cell of a CSV report; what a spreadsheet would take for a formula gets a leading apostrophe."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    """A cell of a CSV report, in one line; what a spreadsheet would take for a formula gets a leading apostrophe."""
+    if not isinstance(cell, str):
+        return cell
+    line = " ".join(cell.splitlines())
+    return f"'{line}" if line.lstrip().startswith(_FORMULA) or line.startswith("\t") else line

@@ -59,9 +59,7 @@ class Source:
             keys = (*keys[:2], ".".join(keys[2:]))  # names in the space have dots of their own
         try:
             _check_depth(raw, f"--set {text}")
-            value = (
-                _build(yaml.compose(raw, Loader=_LOADER), f"--set {text}", (), {}, 0) if raw.strip() else None
-            )
+            value = _build(yaml.compose(raw, Loader=_LOADER), f"--set {text}", (), {}, 0) if raw.strip() else None
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: the value is not YAML", "quote it") from error
         section: Any = self.value
@@ -163,7 +161,9 @@ def _build(node: yaml.Node | None, file: str, path: Key, lines: dict[Key, int], 
             if key is None:
                 raise ConfigError("keys must be plain text", "quote the key", file=file, line=at)
             if key in mapping:
-                raise ConfigError(f"duplicate key `{shortened(key, MAX_SHOWN)}`", "keep one of the two", file=file, line=at)
+                raise ConfigError(
+                    f"duplicate key `{shortened(key, MAX_SHOWN)}`", "keep one of the two", file=file, line=at
+                )
             lines[(*path, key)] = at
             mapping[key] = _build(value_node, file, (*path, key), lines, depth + 1)
         return mapping
@@ -219,5 +219,7 @@ def _finite(text: str, file: str, line: int) -> float:
             line=line,
         ) from None
     if not math.isfinite(value):
-        raise ConfigError(f"numbers must be finite, but got {shown(text)}", "write a finite number", file=file, line=line)
+        raise ConfigError(
+            f"numbers must be finite, but got {shown(text)}", "write a finite number", file=file, line=line
+        )
     return value

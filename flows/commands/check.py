@@ -20,7 +20,6 @@ from pipeline.training.devices import find_slots
 from pipeline.training.learner import SoloLearner, n_batches
 from search_spaces import default_trial
 
-
 MAX_LINE = 2000
 
 

@@ -20,7 +20,7 @@ from flows.environment import configure
 from flows.workspace import Workspace, find_workspace
 from pipeline.errors import AutoMLError
 from pipeline.files import Locked, exclusive_lock
-from pipeline.packaging.verify import load_package
+from pipeline.registry.loading import load_version
 from pipeline.search.directory import read_state
 
 PACKAGES = ("torch", "optuna", "mlflow", "prefect", "fastapi", "scikit-learn", "pydantic")
@@ -179,7 +179,7 @@ def _champions(workspace: Workspace, tracking_uri: str) -> Iterator[Diagnosis]:
             continue
         try:
             with tempfile.TemporaryDirectory(prefix="automl-doctor-") as scratch:
-                load_package(registry.download(name, champion.version, Path(scratch)))
+                load_version(registry, champion, Path(scratch))
         except AutoMLError as error:
             yield Diagnosis(
                 state="problem",

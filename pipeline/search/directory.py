@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import SearchError
 from pipeline.files import Locked, exclusive_lock, write_atomic
+from pipeline.redaction import Redacted
 
 STATE = "search.json"
 
@@ -28,14 +29,14 @@ class SearchState(BaseModel):
 
     id: str
     experiment: str
-    config_yaml: str
+    config_yaml: Redacted
     fingerprint: str
     split_hash: str
     created: float
     status: Status = "unfinished"
     elapsed: float = 0.0
     """Time spent searching over all starts: what ``budget.time`` bounds."""
-    reason: str = ""
+    reason: Redacted = ""
     """Why it ended."""
 
 

@@ -22,6 +22,7 @@ from pipeline.files import exclusive_lock
 from pipeline.tracking.base import StoreRefusedError
 
 SQLITE: Final = "sqlite:///"
+SQLITE_MAGIC: Final = b"SQLite format 3\0"
 RETRYABLE_4XX: Final = frozenset({408, 429})
 
 
@@ -52,6 +53,8 @@ def open_store(uri: str) -> MlflowClient:
     with store_errors(f"open {shown_uri(uri)}"):
         if is_server(uri):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if uri.startswith(SQLITE):
+            _check_is_database(Path(uri.removeprefix(SQLITE)))
         with exclusive_lock(_lock_path(uri), "opening the MLflow database", wait=True):
             if uri.startswith(SQLITE):
                 _write_ahead(Path(uri.removeprefix(SQLITE)))
@@ -65,6 +68,16 @@ def _lock_path(uri: str) -> Path:
         return Path(f"{uri.removeprefix(SQLITE)}.lock")
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"automl-{os.getuid()}-{name}.lock"
+
+
+def _check_is_database(path: Path) -> None:
+    """Raises StoreRefusedError for a file of somebody else's: nothing is made beside it, and it stays as it is."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        head = file.read(len(SQLITE_MAGIC))
+    if head and head != SQLITE_MAGIC:
+        raise StoreRefusedError(f"{path} is not an SQLite database; name another file in `tracking.uri`")
 
 
 def _write_ahead(path: Path) -> None:
@@ -86,6 +99,8 @@ def store_errors(doing: str) -> Iterator[None]:
         status = error.get_http_status_code()  # type: ignore[no-untyped-call]
         kind = StoreRefusedError if 400 <= status < 500 and status not in RETRYABLE_4XX else StoreError
         raise kind(_one_line(f"MLflow could not {doing}: {error.message}")) from error
+    except ImportError as error:
+        raise StoreRefusedError(_one_line(f"MLflow could not {doing}: a driver is missing ({error})")) from error
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         raise StoreError(_one_line(f"MLflow could not {doing}: {error}")) from error
 

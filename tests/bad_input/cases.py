@@ -18,14 +18,16 @@ from typing import Literal
 import pytest
 
 from flows import cli
-from pipeline.tracking.environment import configure
-
-configure()
+from flows.commands import check, models  # noqa: F401 - what the commands import is not their time
+from pipeline.registry import mlflow  # noqa: F401
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = "name: bad\ndata: {source: train.csv, target: y}\n"
 ROWS = [(i % 7 * 0.5 + i % 2, "red" if i % 3 else "blue", "yes" if i % 2 else "no") for i in range(60)]
 TABLE = "x,colour,y\n" + "".join(f"{x},{colour},{y}\n" for x, colour, y in ROWS)
+
+CANARY = "canary-4f1c9e"
+"""A secret that no output, file or database may hold."""
 
 LONGEST_S = 5.0
 MOST_MIB = 1024
@@ -112,6 +114,7 @@ class User:
             marks = "warning:" if case.outcome == "warned" else ""
             assert [line for line in out.splitlines() if line.startswith(marks) and case.expected in line], out
         assert "Traceback" not in out + err
+        assert CANARY not in out + err
         assert listing(self.folder) == before, "something was created"
 
     def runs(self, *arguments: str) -> tuple[int, str, str]:
@@ -200,5 +203,3 @@ def csv(content: Content, more: str = "") -> dict[str, Content]:
 def numbers_in(cases: tuple[Case, ...]) -> set[int]:
     """The reference's numbers that a table has."""
     return {case.number for case in cases}
-
-

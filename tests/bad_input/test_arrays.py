@@ -53,7 +53,10 @@ def claimed(shape: tuple[int, ...]) -> Callable[[Path], None]:
 
 def zeros(path: Path) -> None:
     """300 megabytes of zeros in 300 kilobytes."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w", force_zip64=True) as file:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x.npy", "w", force_zip64=True) as file,
+    ):
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (60, 5_000_000)})
         for _ in range(60):
             file.write(b"\0" * 5_000_000)
@@ -83,7 +86,7 @@ CASES = (
     Case(53, "no labels beside the images", "no labels file", source("t-images-idx3-ubyte", idx(IMAGES))),
     Case(54, "text named idx", "does not start like an idx file", on_idx(b"<svg/>")),
     Case(54, "text named npz", "not an npz archive", source("a.npz", b"<html></html>")),
-    Case(54, "a PNG", "the type .png is not read", source("a.png", b"\x89PNG")),
+    Case(54, "a PNG", "the type '.png' is not read", source("a.png", b"\x89PNG")),
     Case(56, "fewer labels than images", "one label an image, but got 60 images and 59 labels", on_idx(idx(IMAGES), idx(LABELS[:-1]))),
     Case(56, "fewer labels than arrays", "one label a row", on_npz(x=STEPS, y=LABELS[:-1])),
     Case(56, "labels in two columns", "one label a row", on_npz(x=STEPS, y=STEPS[:, :2, 0])),
@@ -107,7 +110,7 @@ CASES = (
     Case(61, "a .npy file", "files of type .npy are not read", source("a.npy", b"\x93NUMPY")),
     Case(62, "a pickle", "files of type .pkl are not read", source("a.pkl", pickle.dumps({}))),
     Case(62, "a compressed pickle", "are not read", source("a.pkl.gz", pickle.dumps({}))),
-    Case(62, "a pickle named csv", "a.csv: ", source("a.csv", pickle.dumps({"x": [1]}), target="y")),
+    Case(62, "a pickle named csv", "a.csv:1: ", source("a.csv", pickle.dumps({"x": [1]}), target="y")),
     Case(62, "a pickle named parquet", "not readable parquet", source("a.parquet", pickle.dumps({}), target="y")),
     Case(62, "a pickle named npz", "not an npz archive", source("a.npz", pickle.dumps({}))),
     elsewhere(53, "real files with such faults", "tests/data/test_malformed.py::test_arrays_of_the_wrong_length"),

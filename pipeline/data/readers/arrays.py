@@ -61,8 +61,7 @@ def read_npz(request: Request) -> Dataset:
 
 
 def _check_npz_sizes(path: Path) -> None:
-    """An archive's members are compressed, and each says its shape itself: refuse what would not fit, and what is a lie,
-    before anything is unpacked."""
+    """Members are compressed, and each says its shape itself: refuse what would not fit, or lies, before unpacking."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         size = sum(member.file_size for member in members)
