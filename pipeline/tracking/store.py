@@ -77,7 +77,9 @@ def _check_is_database(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(len(SQLITE_MAGIC))
     if head and head != SQLITE_MAGIC:
-        raise StoreRefusedError(f"{path} is not an SQLite database; name another file in `tracking.uri`")
+        raise StoreRefusedError(
+            f"MLflow could not open {path}: it is not an SQLite database; name another in `tracking.uri`"
+        )
 
 
 def _write_ahead(path: Path) -> None:

@@ -203,3 +203,11 @@ def csv(content: Content, more: str = "") -> dict[str, Content]:
 def numbers_in(cases: tuple[Case, ...]) -> set[int]:
     """The reference's numbers that a table has."""
     return {case.number for case in cases}
+
+
+def at_a_prompt(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> User:
+    """A user in this folder, with nothing of ours in the environment."""
+    for name in ("AUTOML_STATE", "MLFLOW_TRACKING_URI", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(folder / "mlruns" / "prefect"))
+    return User(folder, capsys, monkeypatch)

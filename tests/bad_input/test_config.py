@@ -31,7 +31,7 @@ CASES = (
     Case(7, "a date", "timestamp", experiment("search: {seed: 2026-01-01}\n")),
     Case(7, "an underscore", "'1_000' is not a plain decimal", experiment("search: {seed: 1_000}\n")),
     Case(8, "50,000 brackets", ":3: nesting must be <= 64", file(GOOD + "x: " + "[" * 50_000)),
-    Case(8, "100,000 values", "unknown key `x`", file(GOOD + "x: [" + "1, " * 100_000 + "1]\n")),
+    Case(8, "50,000 values", "unknown key `x`", file(GOOD + "x: [" + "1, " * 50_000 + "1]\n")),
     Case(9, "NaN in JSON", "`search.budget.time`", file('{"name": "b", "data": {"source": "train.csv", "target": "y"},'
                                                        ' "search": {"budget": {"time": NaN}}}')),
     Case(9, "an infinity", "numbers must be finite", experiment("search: {budget: {time: .inf}}\n")),

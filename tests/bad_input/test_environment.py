@@ -58,7 +58,7 @@ CASES = (
                   "sqlite:///:memory:", "sqlite:///a.db?mode=ro", "sqlite:///folder/", "mysql://h/db", "http:/x")),
     Case(77, "MLFLOW_TRACKING_URI", "no registered models yet", command=("models",), outcome="accepted",
          environment={"MLFLOW_TRACKING_URI": "http://192.0.2.1/"}),
-    Case(77, "a store that is no database", "is not an SQLite database", {"mlruns/mlflow.db": "not a database, but long enough to be one"},
+    Case(77, "a store that is no database", "it is not an SQLite database", {"mlruns/mlflow.db": "not a database, but long enough to be one"},
          command=models("sqlite:///mlruns/mlflow.db"), code=1),
     Case(78, "a password in an address of no known kind", "'ftp'", stored(f"ftp://user:{CANARY}@example.org")),
     Case(78, "a password in the address of a server that is away", "MLflow could not", command=models(f"http://user:{CANARY}@127.0.0.1:9"), code=1),

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from pipeline.errors import AutoMLError, PackageError
 from pipeline.packaging import package_digest
@@ -22,12 +23,11 @@ from pipeline.registry.loading import load_version
 from pipeline.registry.mlflow import MLflowRegistry
 from pipeline.tracking.artifacts import local_folder
 from pipeline.tracking.mlflow import MLflowTracker
-from tests.bad_input.cases import Case, User, elsewhere, table
-from tests.packaging.cases import Case as Packaged
+from tests.bad_input.cases import Case, User, at_a_prompt, elsewhere, table
 from tests.packaging.cases import make_case
 from tests.packaging.test_tampering import Marker, forge
 from tests.tracking.records import record, search_info
-from tests.tracking.stores import copy_database, make_template
+from tests.tracking.stores import make_template
 
 MARK = "it-ran"
 TAMPERING = "tests/packaging/test_tampering.py"
@@ -53,6 +53,17 @@ def test_models(user: User, case: Case) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """A folder with a registered model of two versions, and what its artifacts were."""
+
+    folder: Path
+    pristine: Path
+    registry: MLflowRegistry
+    client: MlflowClient
+    models: tuple[Path, Path]
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     """A user's folder with a registered model of two versions, the second of them champion."""
 
@@ -73,7 +84,8 @@ class Store:
             "doctor": ("doctor", "--json"),
         }
         seen = {way: self.user.runs(*command) for way, command in ways.items()}
-        champion = self.registry.versions("bad")[0]
+        champion = self.registry.champion("bad")
+        assert champion is not None
         try:
             load_version(self.registry, champion, self.user.folder / "fetched")  # evaluation's and promotion's way
         except AutoMLError as error:
@@ -83,42 +95,42 @@ class Store:
         return {way: (code, err) for way, (code, _, err) in seen.items()}
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_template(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture(scope="session")
-def packaged(tmp_path_factory: pytest.TempPathFactory) -> Packaged:
-    return make_case(tmp_path_factory.mktemp("case"), "tabular", "mlp")
-
-
-@pytest.fixture
-def store(user: User, template: Path, packaged: Packaged) -> Store:
-    state = user.folder / "mlruns"
-    uri = copy_database(template, state)
-    package = packaged.write(user.folder.parent / "package")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Made once, because opening MLflow's database takes a second; what a test damages is put back."""
+    folder = tmp_path_factory.mktemp("models")
+    packaged = make_case(folder / "case", "tabular", "mlp")
+    state, package = folder / "user" / "mlruns", packaged.write(folder / "package")
+    state.mkdir(parents=True)
+    uri = f"sqlite:///{make_template(state)}"
     tracker, registry, client = (
         MLflowTracker(uri, state / "artifacts"),
         MLflowRegistry(uri, state / "registry"),
         MlflowClient(uri, uri),
     )
     tracker.start_search(search_info())
-    folders = []
-    for number, expected in ((0, None), (1, 1)):
+    models = []
+    for number in (0, 1):
         run = tracker.finish_trial(record(number), package)
-        registry.move_champion("bad", registry.register("bad", run, f"key-{number}", {}).version, expected)
+        registry.move_champion("bad", registry.register("bad", run, f"key-{number}", {}).version, number or None)
         artifacts = local_folder(client.get_run(run).info.artifact_uri)
         assert artifacts is not None
-        folders.append(artifacts / "model")
-    for folder in folders:  # files of its own, so that damage stays in it
-        for file in (folder / "data" / "package").iterdir():
-            content = file.read_bytes()
-            file.unlink()
-            file.write_bytes(content)
+        models.append(artifacts / "model")
+        shutil.copytree(artifacts, folder / "pristine" / str(number))
     assert isinstance(packaged.features, pd.DataFrame)
-    packaged.features.to_csv(user.folder / "rows.csv", index=False)
-    return Store(user, registry, client, (folders[0], folders[1]))
+    packaged.features.to_csv(folder / "user" / "rows.csv", index=False)
+    return Made(folder / "user", folder / "pristine", registry, client, (models[0], models[1]))
+
+
+@pytest.fixture
+def store(made: Made, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Store:
+    for number, model in enumerate(made.models):
+        shutil.rmtree(model.parent)
+        shutil.copytree(made.pristine / str(number), model.parent)  # files of its own, so that damage stays in it
+        made.client.set_registered_model_alias("bad", ("previous", "champion")[number], str(number + 1))
+    for name in (MARK, "out.csv"):
+        (made.folder / name).unlink(missing_ok=True)
+    return Store(at_a_prompt(made.folder, capsys, monkeypatch), made.registry, made.client, made.models)
 
 
 def evil_code(model: Path, mark: Path, name: str) -> None:
@@ -220,7 +232,8 @@ def test_85_to_89_nothing_that_lies_in_a_models_folder_runs(store: Store, tamper
 def test_the_mark_appears_where_models_are_trusted(store: Store, tamper: Callable[[Path, Path], None]) -> None:
     """The payload works: with MLflow's own loader it runs, unpickling switched off or not."""
     tamper(store.folders[1], store.mark)
-    mlflow.pyfunc.load_model(str(store.folders[1]))
+    with pytest.raises(MlflowException, match="required predict method"):
+        mlflow.pyfunc.load_model(str(store.folders[1]))
     assert store.mark.exists()
 
 
@@ -230,15 +243,15 @@ def no_files(store: Store) -> str:
 
 
 def files_elsewhere(store: Store) -> str:
-    store.client.create_model_version("bad", source="file:///etc", run_id=None)
-    store.client.set_registered_model_alias("bad", "champion", "3")
-    return "MLflow could not download bad version 3"
+    version = store.client.create_model_version("bad", source="file:///etc", run_id=None).version
+    store.client.set_registered_model_alias("bad", "champion", version)
+    return f"MLflow could not download bad version {version}"
 
 
 def run_of_nobody(store: Store) -> str:
-    store.client.create_model_version("bad", source="runs:/deadbeef/model", run_id=None)
-    store.client.set_registered_model_alias("bad", "champion", "3")
-    return "MLflow could not download bad version 3"
+    version = store.client.create_model_version("bad", source="runs:/deadbeef/model", run_id=None).version
+    store.client.set_registered_model_alias("bad", "champion", version)
+    return f"MLflow could not download bad version {version}"
 
 
 def a_pipe_for_a_file(store: Store) -> str:
@@ -259,7 +272,8 @@ def test_92_a_version_without_its_files(store: Store, damage: Callable[[Store], 
 
 
 def test_a_version_remembers_the_package_that_was_registered(store: Store) -> None:
-    champion = store.registry.versions("bad")[0]
+    champion = store.registry.champion("bad")
+    assert champion is not None
     assert champion.tags["automl.package"] == package_digest(store.folders[1] / "data" / "package")
     another_package(store.folders[1], store.mark)
     with pytest.raises(PackageError, match="another package"):

@@ -121,7 +121,7 @@ CASES = (
     Case(48, "pickled metadata", "mlp ", on_parquet(pickled_metadata), "accepted"),
     Case(50, "formulas in cells", "z: categorical", csv(with_column("z", lambda i: ["=1+1", "@x", "+a", "-b"][i % 4])), "accepted"),
     Case(50, "an escape sequence in a name", "\\x1b[31mred", csv(TABLE.replace("colour", "\x1b[31mred\u202e")), "accepted"),
-    Case(65, "a gzip bomb", "train.csv.gz: ", {**experiment(""), "bad.yaml": "name: bad\ndata: {source: train.csv.gz, target: y}\n",
+    Case(65, "a gzip bomb of rows", "train.csv.gz: ", {**experiment(""), "bad.yaml": "name: bad\ndata: {source: train.csv.gz, target: y}\n",
          "train.csv.gz": gzip_bomb}),
     elsewhere(49, "a file that changes while it is read", "tests/bad_input/test_tables.py::test_49_a_file_that_changes_while_it_is_read"),
     elsewhere(50, "formulas in our CSV report", "tests/bad_input/test_reports.py::test_50_formulas_are_inert_in_the_leaderboard"),
