@@ -29,7 +29,8 @@ class SearchState(BaseModel):
 
     id: str
     experiment: str
-    config_yaml: Redacted
+    config_yaml: str
+    """As `ExperimentConfig.to_yaml` gives it: secrets are masked."""
     fingerprint: str
     split_hash: str
     created: float

@@ -30,7 +30,8 @@ class SearchInfo(BaseModel):
     direction: Literal["maximize", "minimize"]
     params: dict[str, Redacted]
     """Constants of the search, flattened from the resolved experiment file."""
-    config_yaml: Redacted
+    config_yaml: str
+    """As `ExperimentConfig.to_yaml` gives it: secrets are masked."""
     data_fingerprint: str
     data_source: Redacted
     data_schema: dict[str, str]

@@ -104,6 +104,11 @@ def test_an_override_is_read_as_carefully_as_the_file(tmp_path: Path) -> None:
             load(tmp_path, GOOD, f"search.seed={value}")
 
 
+def test_a_column_with_the_name_of_a_secret_is_none(tmp_path: Path) -> None:
+    config = load(tmp_path, "name: x\ndata: {source: a.csv, target: y, types: {password_hash: categorical}}\n")
+    assert load(tmp_path, config.to_yaml()) == config
+
+
 def test_the_resolved_file_has_no_password(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD + "tracking: {uri: 'postgresql://me:hunter2@db/mlflow'}\n")
     assert config.tracking.uri == "postgresql://me:hunter2@db/mlflow"
