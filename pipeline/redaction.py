@@ -50,7 +50,8 @@ Redacted = Annotated[str, AfterValidator(redacted)]
 def _values(environment: Mapping[str, str]) -> list[str]:
     """Secrets of the environment in every form in which they may appear, the longest first."""
     known: set[str] = set()
-    for name, value in environment.items():
+    for name in list(environment):
+        value = environment.get(name, "")  # other threads may change the environment meanwhile
         if _NAME.search(name):
             known.add(value.strip())
         known.update(_URL_PASSWORD.findall(value))

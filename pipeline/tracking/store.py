@@ -22,7 +22,6 @@ from pipeline.files import exclusive_lock
 from pipeline.tracking.base import StoreRefusedError
 
 SQLITE: Final = "sqlite:///"
-SQLITE_MAGIC: Final = b"SQLite format 3\0"
 RETRYABLE_4XX: Final = frozenset({408, 429})
 
 
@@ -71,15 +70,21 @@ def _lock_path(uri: str) -> Path:
 
 
 def _check_is_database(path: Path) -> None:
-    """Raises StoreRefusedError for a file of somebody else's: nothing is made beside it, and it stays as it is."""
+    """Raises StoreRefusedError for a file of somebody else's: nothing is made beside it, and it stays as it is.
+
+    SQLite looks, not we: closing a file of our own would drop the locks that this process's connections hold on it.
+    """
     if not path.exists():
         return
-    with path.open("rb") as file:
-        head = file.read(len(SQLITE_MAGIC))
-    if head and head != SQLITE_MAGIC:
-        raise StoreRefusedError(
-            f"MLflow could not open {path}: it is not an SQLite database; name another in `tracking.uri`"
-        )
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=20, uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise StoreRefusedError(
+                f"MLflow could not open {path}: it is not an SQLite database; name another in `tracking.uri`"
+            ) from error
+        raise
 
 
 def _write_ahead(path: Path) -> None:
