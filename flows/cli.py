@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -136,13 +137,14 @@ def models(
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port.")] = 5000,
+    host: Annotated[str, typer.Option(help="A loopback address: the server has no authentication.")] = "127.0.0.1",
     tracking_uri: Annotated[str, typer.Option(help="The tracking store.")] = "sqlite:///mlruns/mlflow.db",
 ) -> None:
     """Serve MLflow's UI on loopback until Ctrl-C."""
     from flows.commands.ui import serve_ui
 
-    raise typer.Exit(serve_ui(port, tracking_uri))
+    raise typer.Exit(serve_ui(port, host, tracking_uri))
 
 
 @app.command()
@@ -187,8 +189,10 @@ def doctor(
 
 def _print(shown: Any, as_json: bool) -> None:
     """`shown` is a `flows.commands.shown.Shown`."""
+    from pipeline.redaction import redacted
+
     if as_json:
-        print(json.dumps(shown.value, indent=1, default=str))
+        print(redacted(json.dumps(shown.value, indent=1, default=str)))
     else:
         shown.text(_console())
 
@@ -203,7 +207,13 @@ def main() -> None:
     """Entry point: errors that we raise on purpose are one line on stderr and their exit code."""
     from pipeline.errors import AutoMLError, Interrupted
     from pipeline.files import FULL
+    from pipeline.redaction import redact_logs, redact_tracebacks
 
+    redact_logs()
+    redact_tracebacks()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # LANG=C has no letter for every name
     try:
         app(standalone_mode=True)
     except Interrupted as stopped:

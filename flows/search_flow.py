@@ -60,7 +60,9 @@ def report_task(run: Run, state: SearchState, progress: Progress, evaluated: Eva
         table=[{k: "" if v is None else v for k, v in row.model_dump().items()} for row in rows],
         description=f"Search {state.id}: best trials first",
     )
-    create_markdown_artifact(key=artifact_key(name, "summary"), markdown=path.read_text(), description=promotion.line)
+    create_markdown_artifact(
+        key=artifact_key(name, "summary"), markdown=path.read_text(encoding="utf-8"), description=promotion.line
+    )
     create_link_artifact(
         key=artifact_key(name, "mlflow"),
         link=run.stores.tracker.run_url(state.id),

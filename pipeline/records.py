@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import SearchError
 from pipeline.files import write_atomic
+from pipeline.redaction import Redacted
 from pipeline.training.config import TrialConfig
 from pipeline.training.measurement import Measurement, State
 
@@ -46,8 +47,8 @@ class TrialRecord(BaseModel):
     train_s: float = 0.0
     peak_mb: float = 0.0
     cohort: str | None = None
-    error: str | None = None
-    traceback: str | None = None
+    error: Redacted | None = None
+    traceback: Redacted | None = None
     started: float
     finished: float
     worker: str = ""

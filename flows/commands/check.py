@@ -14,10 +14,13 @@ from flows.commands.loading import load
 from flows.commands.shown import Shown, table
 from flows.stages import check_against_data
 from pipeline.data.prepare import Prepared, prepare
+from pipeline.text import one_line, visible
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import find_slots
 from pipeline.training.learner import SoloLearner, n_batches
 from search_spaces import default_trial
+
+MAX_LINE = 2000
 
 
 def check_experiment(file: Path, overrides: tuple[str, ...]) -> Shown:
@@ -84,10 +87,11 @@ def _show(console: Console, value: dict[str, Any]) -> None:
     console.print(f"rows: {rows['train']} train, {validated}, {rows['test']} sealed test")
     columns = value["columns"]
     shown = ", ".join(f"{name}: {kind}" for name, kind in list(columns.items())[:20])
-    console.print(f"columns: {shown}{' …' if len(columns) > 20 else ''}", markup=False)
+    console.print(visible(f"columns: {shown}{' …' if len(columns) > 20 else ''}"), markup=False)
     for finding in value["findings"]:
         remedy = f"; {finding['remedy']}" if finding["remedy"] else ""
-        console.print(f"{finding['severity']}: {finding['subject']}: {finding['message']}{remedy}", markup=False)
+        line = f"{finding['severity']}: {finding['subject']}: {finding['message']}{remedy}"
+        console.print(one_line(line, MAX_LINE), markup=False)
     console.print(f"slots: {', '.join(value['slots'])}")
     console.print(
         table(

@@ -22,8 +22,8 @@ from flows.workspace import Workspace, find_workspace
 from pipeline.config import ExperimentConfig
 from pipeline.errors import AutoMLError, StoreError
 from pipeline.files import Locked, exclusive_lock
-from pipeline.packaging.verify import load_package
 from pipeline.records import read_records
+from pipeline.registry.loading import load_version
 from pipeline.search.directory import LOCK, SearchState, read_state
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _champions(workspace: Workspace, tracking_uri: str) -> Iterator[Diagnosis]:
             continue
         try:
             with tempfile.TemporaryDirectory(prefix="automl-doctor-") as scratch:
-                load_package(registry.download(name, champion.version, Path(scratch)))
+                load_version(registry, champion, Path(scratch))
         except AutoMLError as error:
             yield Diagnosis(
                 state="problem",

@@ -40,7 +40,7 @@ def save_development(directory: Path, development: Development) -> None:
         tensors |= {f"{name}.{field}": tensor.contiguous() for field, tensor in named.items() if tensor is not None}
     save_file(tensors, directory / TENSORS)
     description = _Description(spec=development.spec, fingerprint=development.fingerprint)
-    (directory / DESCRIPTION).write_text(description.model_dump_json())
+    (directory / DESCRIPTION).write_text(description.model_dump_json(), encoding="utf-8")
 
 
 def load_development(directory: Path) -> Development:

@@ -15,7 +15,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion as StoredVersion
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import GateError
+from pipeline.errors import GateError, PackageError
 from pipeline.files import exclusive_lock
 from pipeline.registry.base import CHAMPION, PREVIOUS, ModelVersion
 from pipeline.tracking.artifacts import local_folder
@@ -115,6 +115,7 @@ class MLflowRegistry:
             directory.mkdir(parents=True, exist_ok=True)
             local = local_folder(source)
             if local is not None:
+                _refuse_links(local)
                 # Links stay links, so that loading sees and refuses them.
                 return Path(shutil.copytree(local, target, symlinks=True))
             with tempfile.TemporaryDirectory(dir=directory) as scratch:
@@ -157,6 +158,13 @@ class MLflowRegistry:
 
     def _version(self, name: str, version: int) -> ModelVersion:
         return _ours(self._client.get_model_version(name, str(version)), self._aliases(name))
+
+
+def _refuse_links(package: Path) -> None:
+    """Raises PackageError where the way from the model's folder to its package leads elsewhere."""
+    for folder in (package, *package.parents[: len(Path(PACKAGE_PATH).parts)]):
+        if folder.is_symlink():
+            raise PackageError(f"{folder}: must be a folder, not a link")
 
 
 def _ours(stored: StoredVersion, aliases: Mapping[str, int]) -> ModelVersion:

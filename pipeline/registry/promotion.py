@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import GateError
 from pipeline.files import append_line, read_lines
+from pipeline.redaction import Redacted, redacted
 from pipeline.registry.base import PREVIOUS, ModelRegistry, ModelVersion
 
 
@@ -28,7 +29,7 @@ class Move(BaseModel):
     """``promote``, ``force`` or ``rollback``."""
     before: int | None
     after: int
-    evidence: tuple[str, ...]
+    evidence: tuple[Redacted, ...]
 
 
 def promote(
@@ -56,7 +57,9 @@ def promote(
     version = registry.register(name, run_id, key, tags)
     verify(version)
     registry.move_champion(name, version.version, expected)
-    registry.tag(name, version.version, {"automl.promoted": "true", "automl.evidence": " | ".join(evidence)[:4000]})
+    registry.tag(
+        name, version.version, {"automl.promoted": "true", "automl.evidence": redacted(" | ".join(evidence))[:4000]}
+    )
     _record(ledger, name, action, expected, version.version, evidence)
     return version
 

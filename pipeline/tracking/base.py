@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import StoreError
 from pipeline.records import TrialRecord
+from pipeline.redaction import Redacted
 
 SearchStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -28,11 +29,12 @@ class SearchInfo(BaseModel):
     experiment: str
     metric: str
     direction: Literal["maximize", "minimize"]
-    params: dict[str, str]
+    params: dict[str, Redacted]
     """Constants of the search, flattened from the resolved experiment file."""
     config_yaml: str
+    """As `ExperimentConfig.to_yaml` gives it: secrets are masked."""
     data_fingerprint: str
-    data_source: str
+    data_source: Redacted
     data_schema: dict[str, str]
     """Feature name to type, for MLflow's dataset input."""
     n_rows: int

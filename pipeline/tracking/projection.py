@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pipeline.records import TrialRecord
+from pipeline.redaction import redacted
+from pipeline.text import markdown
 from pipeline.tracking.base import FinalistInfo, SearchInfo
 from pipeline.training.measurement import State
 
@@ -96,7 +98,7 @@ def search_note(info: SearchInfo) -> str:
     table = "\n".join(f"| {what} | `{query}` |" for what, query in rows)
     return (
         f"Search `{info.id}` of `{info.experiment}`: {info.metric}, {info.direction}, "
-        f"{info.n_rows:,} rows of `{info.data_source}`.\n\n"
+        f"{info.n_rows:,} rows of {markdown(info.data_source)}.\n\n"
         f"Sort by `metrics.objective` {best} for the leaderboard.\n\n| show | filter |\n|---|---|\n{table}\n"
     )
 
@@ -133,7 +135,8 @@ def texts(params: Mapping[str, object]) -> dict[str, str]:
 
 
 def shortened(text: str) -> str:
-    """The text, or its beginning with a note of how much is missing."""
+    """The text without secrets, or its beginning with a note of how much is missing."""
+    text = redacted(text)
     if len(text) <= MAX_TEXT:
         return text
     return f"{text[:MAX_TEXT]}... [{len(text) - MAX_TEXT:,} of {len(text):,} characters cut]"

@@ -63,6 +63,8 @@ def open_store(uri: str) -> MlflowClient:
     with store_errors(f"open {shown_uri(uri)}"):
         if is_server(uri):
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        if uri.startswith(SQLITE):
+            _check_is_database(Path(uri.removeprefix(SQLITE)))
         with exclusive_lock(_lock_path(uri), "opening the MLflow database", wait=True):
             if uri.startswith(SQLITE):
                 _create(Path(uri.removeprefix(SQLITE)))
@@ -76,6 +78,24 @@ def _lock_path(uri: str) -> Path:
         return Path(f"{uri.removeprefix(SQLITE)}.lock")
     name = hashlib.sha256(uri.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"automl-{os.getuid()}-{name}.lock"
+
+
+def _check_is_database(path: Path) -> None:
+    """Raises StoreRefusedError for a file of somebody else's: nothing is made beside it, and it stays as it is.
+
+    SQLite looks, not we: closing a file of our own would drop the locks that this process's connections hold on it.
+    """
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=20, uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise StoreRefusedError(
+                f"MLflow could not open {path}: it is not an SQLite database; name another in `tracking.uri`"
+            ) from error
+        raise
 
 
 def _create(path: Path) -> None:
@@ -105,7 +125,7 @@ def store_errors(doing: str) -> Iterator[None]:
         status = error.get_http_status_code()  # type: ignore[no-untyped-call]
         kind = StoreRefusedError if 400 <= status < 500 and status not in RETRYABLE_4XX else StoreError
         raise kind(_one_line(f"MLflow could not {doing}: {error.message}")) from error
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         missing = f"{error.name} is not installed; pip install 'automl-pipeline[postgres]'"
         raise StoreRefusedError(f"MLflow could not {doing}: {missing}") from error
     except FileNotFoundError as error:

@@ -20,6 +20,7 @@ import torch
 from pipeline.data.development import load_development
 from pipeline.data.tensors import Development
 from pipeline.files import FULL
+from pipeline.redaction import redact_logs, redact_tracebacks, redacted
 from pipeline.training.calibration import best_cohort_size, cost_class
 from pipeline.training.config import TrialConfig
 from pipeline.training.folded import build_learner
@@ -80,7 +81,7 @@ def _train(jobs: Sequence[Job], together: bool, data: Development, setup: Setup,
         except _GONE:
             raise
         except Exception:
-            traceback.print_exc()  # into the worker's log; the trials go on alone from their checkpoints
+            _log_error()  # the trials go on alone from their checkpoints
             _free_memory()
     for job in jobs:
         if job.trial in monitor.over:
@@ -104,7 +105,7 @@ def _calibrate(config: TrialConfig, limit: int, data: Development, setup: Setup)
     try:
         gains = best_cohort_size(config, data, setup.settings, torch.device(setup.device), limit)
     except Exception:
-        traceback.print_exc()
+        _log_error()
         _free_memory()
         gains = {1: 1.0}
     return Calibrated(cost_class(config, data.spec, setup.device, limit), gains)
@@ -115,6 +116,11 @@ def _fail(job: Job, reason: str, monitor: _ControllerMonitor) -> None:
         Outcome(trial=job.trial, state="FAIL", peak_mb=peak_mb(), error=reason, traceback=traceback.format_exc())
     )
     _free_memory()
+
+
+def _log_error() -> None:
+    """The traceback of what was caught, into the worker's log."""
+    print(redacted(traceback.format_exc()), end="", file=sys.stderr)
 
 
 def _free_memory() -> None:
@@ -134,6 +140,8 @@ def main(handle: int, parent: int) -> None:
     if os.getppid() != parent:
         return  # the controller died before the kernel knew whom to signal for
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the controller, which drains its workers
+    redact_logs()
+    redact_tracebacks()
     connection = Connection(handle)
     try:
         setup = connection.recv()
