@@ -138,8 +138,9 @@ def _tracking(workspace: Workspace, tracking_uri: str) -> Iterator[Diagnosis]:
     uri = workspace.tracking_uri(tracking_uri)
     if not uri.startswith("sqlite:///"):
         from pipeline.registry.mlflow import MLflowRegistry
+        from pipeline.tracking.store import BRIEF_S
 
-        n_models = len(MLflowRegistry(uri, workspace.state / "registry").names())
+        n_models = len(MLflowRegistry(uri, workspace.state / "registry", BRIEF_S).names())
         yield Diagnosis(state="ok", subject="tracking", message=f"{uri.split('@')[-1]}, {n_models} registered models")
         return
     path = Path(uri.removeprefix("sqlite:///"))
@@ -213,6 +214,7 @@ def _behind(workspace: Workspace, directory: Path, state: SearchState, trackers:
     from pipeline.search.study import JOURNAL
     from pipeline.tracking.mlflow import MLflowTracker
     from pipeline.tracking.replay import read_replay
+    from pipeline.tracking.store import BRIEF_S
 
     found = []
     if is_torn(directory / JOURNAL):
@@ -222,7 +224,7 @@ def _behind(workspace: Workspace, directory: Path, state: SearchState, trackers:
         return found
     uri = workspace.tracking_uri(config.tracking.uri)
     if uri not in trackers:
-        trackers[uri] = MLflowTracker(uri, workspace.artifacts)
+        trackers[uri] = MLflowTracker(uri, workspace.artifacts, patience_s=BRIEF_S)
     survey = trackers[uri].survey(state.id)
     records = {record.number: record.state for record in read_records(directory)}
     if survey is None:
@@ -242,8 +244,9 @@ def _champions(workspace: Workspace, tracking_uri: str) -> Iterator[Diagnosis]:
     if not workspace.has_store(uri):
         return
     from pipeline.registry.mlflow import MLflowRegistry
+    from pipeline.tracking.store import BRIEF_S
 
-    registry = MLflowRegistry(uri, workspace.state / "registry")
+    registry = MLflowRegistry(uri, workspace.state / "registry", BRIEF_S)
     for name in registry.names():
         champion = registry.champion(name)
         if champion is None:

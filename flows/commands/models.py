@@ -40,8 +40,9 @@ def _registry(workspace: Workspace, tracking_uri: str) -> Any:
         )
     configure(workspace.prefect_home)
     from pipeline.registry.mlflow import MLflowRegistry
+    from pipeline.tracking.store import BRIEF_S
 
-    return MLflowRegistry(workspace.tracking_uri(tracking_uri), workspace.state / "registry")
+    return MLflowRegistry(workspace.tracking_uri(tracking_uri), workspace.state / "registry", BRIEF_S)
 
 
 def _parts(model: str) -> tuple[str, str, str]:

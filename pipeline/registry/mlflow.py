@@ -22,7 +22,7 @@ from pipeline.tracking.artifacts import local_folder
 from pipeline.tracking.base import StoreRefusedError
 from pipeline.tracking.model_folder import PACKAGE_PATH
 from pipeline.tracking.projection import KEY, MODEL_PATH, PACKAGE
-from pipeline.tracking.store import open_store, patient, store_errors
+from pipeline.tracking.store import PATIENCE_S, open_store, patient, store_errors
 
 PAGE: Final = 200
 
@@ -33,13 +33,14 @@ class MLflowRegistry:
     Args:
         uri: absolute tracking URI.
         state: folder for lock files, shared by all processes of this machine that move aliases.
+        patience_s: how long an operation is repeated while the store is out of order.
 
     Raises:
         StoreError: the store cannot be opened.
     """
 
-    def __init__(self, uri: str, state: Path) -> None:
-        self._uri, self._state = uri, state
+    def __init__(self, uri: str, state: Path, patience_s: float = PATIENCE_S) -> None:
+        self._uri, self._state, self.patience_s = uri, state, patience_s
         self._client: MlflowClient = open_store(uri)
 
     @patient

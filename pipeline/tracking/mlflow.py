@@ -23,7 +23,7 @@ from pipeline.tracking.base import FinalistInfo, SearchInfo, SearchStatus, Store
 from pipeline.tracking.model_folder import ModelFolders, history_tag
 from pipeline.tracking.projection import PACKAGE, ROLE, STATE, STATUS, TRIAL
 from pipeline.tracking.runs import KnownRun, Runs, known
-from pipeline.tracking.store import is_server, open_store, patient, store_errors
+from pipeline.tracking.store import PATIENCE_S, is_server, open_store, patient, store_errors
 
 RESUMED_WITH: Final = "automl.resumed_with"
 
@@ -42,13 +42,16 @@ class MLflowTracker:
         uri: absolute tracking URI.
         artifacts: folder under which each experiment keeps its files; a server puts them where it wants to instead.
         clock: Unix seconds.
+        patience_s: how long an operation is repeated while the store is out of order.
 
     Raises:
         StoreError: the store cannot be opened.
     """
 
-    def __init__(self, uri: str, artifacts: Path, clock: Callable[[], float] = time.time) -> None:
-        self._uri, self._artifacts, self._clock = uri, artifacts.absolute(), clock
+    def __init__(
+        self, uri: str, artifacts: Path, clock: Callable[[], float] = time.time, *, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._uri, self._artifacts, self._clock, self.patience_s = uri, artifacts.absolute(), clock, patience_s
         self._lock = threading.RLock()
         self._client: MlflowClient = open_store(uri)
         self._runs = Runs(self._client)

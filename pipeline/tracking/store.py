@@ -6,13 +6,14 @@ import functools
 import hashlib
 import logging
 import os
+import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 from urllib.parse import urlparse
 
 from mlflow import MlflowClient
@@ -28,10 +29,15 @@ from pipeline.tracking.base import StoreRefusedError
 SQLITE: Final = "sqlite:///"
 RETRYABLE_4XX: Final = frozenset({408, 429})
 PATIENCE_S: Final = 20.0
-"""How long an operation that somebody waits for is repeated while the store is out of order."""
+"""How long a run's operations are repeated while the store is out of order: it restarts, or an answer got lost."""
+BRIEF_S: Final = 2.0
+"""The same for a command that a person waits for."""
 FIRST_PAUSE_S: Final = 0.2
+CONNECT_S: Final = 5
+"""How long a database server may take to answer."""
 
 P = ParamSpec("P")
+S = TypeVar("S", bound="_Patient")
 T = TypeVar("T")
 
 
@@ -65,6 +71,8 @@ def open_store(uri: str) -> MlflowClient:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
         if uri.startswith(SQLITE):
             _check_is_database(Path(uri.removeprefix(SQLITE)))
+        else:
+            _check_is_there(uri)
         with exclusive_lock(_lock_path(uri), "opening the MLflow database", wait=True):
             if uri.startswith(SQLITE):
                 _create(Path(uri.removeprefix(SQLITE)))
@@ -98,6 +106,15 @@ def _check_is_database(path: Path) -> None:
         raise
 
 
+def _check_is_there(uri: str) -> None:
+    """Connect once: MLflow would try for minutes, with a traceback on stderr each time."""
+    engine = create_engine(uri, connect_args={"connect_timeout": CONNECT_S})
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
 def _create(path: Path) -> None:
     if not path.exists() or path.stat().st_size == 0:
         staged = path.with_name(f"{path.name}.new")
@@ -128,21 +145,25 @@ def store_errors(doing: str) -> Iterator[None]:
     except ImportError as error:
         missing = f"{error.name} is not installed; pip install 'automl-pipeline[postgres]'"
         raise StoreRefusedError(f"MLflow could not {doing}: {missing}") from error
-    except FileNotFoundError as error:
+    except (FileNotFoundError, shutil.Error) as error:
         raise StoreRefusedError(_one_line(f"MLflow could not {doing}: {error}")) from error
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         raise StoreError(_one_line(f"MLflow could not {doing}: {error}")) from error
 
 
-def patient(method: Callable[P, T]) -> Callable[P, T]:
-    """Repeat an idempotent operation for a while where it may work later: the answer got lost, the server restarts."""
+class _Patient(Protocol):
+    patience_s: float
+
+
+def patient(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Repeat an idempotent operation for `patience_s` where it may work later."""
 
     @functools.wraps(method)
-    def repeated(*args: P.args, **kwargs: P.kwargs) -> T:
-        until, pause = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
+    def repeated(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        until, pause = time.monotonic() + self.patience_s, FIRST_PAUSE_S
         while True:
             try:
-                return method(*args, **kwargs)
+                return method(self, *args, **kwargs)
             except StoreRefusedError:
                 raise
             except StoreError:
