@@ -11,7 +11,7 @@ from pathlib import Path
 from flows.stages.evaluate import package_trial
 from flows.stages.experiment import Checked, Experiment, check_against_data
 from flows.stores import DELIVERY_S, Stores
-from pipeline.config import ExperimentConfig
+from pipeline.config import Budget, ExperimentConfig
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, Interrupted, SearchError, SearchPausedError
 from pipeline.records import read_records
@@ -136,7 +136,7 @@ def search_stage(
             max_cohort=1 if deterministic and cohort is None else cohort,
         )
         # Suggestions repeat only if results arrive in the same order: one worker.
-        used = slots[:1] if deterministic else slots
+        used = (slots[:1] if deterministic else slots)[: _most_workers(directory, config.search.budget, elapsed)]
         # Workers start while MLflow opens; the first word to a store waits for it.
         with WorkerPool(used, prepared.directory, settings, directory / "workers") as pool, _delivering(stores):
             _start_search(stores, directory, prepared, _search_info(config, prepared, state, checked))
@@ -166,6 +166,13 @@ def search_stage(
         stores.background.interrupt_search(state.id)
         raise Interrupted(f"search {state.id} is interrupted; the same command goes on with it", stop.by)
     return controller.progress
+
+
+def _most_workers(directory: Path, budget: Budget, elapsed: float) -> int | None:
+    """How many workers have anything to do: none in a search that is over; None for as many as there are slots."""
+    if budget.time is not None and elapsed >= budget.time:
+        return 0
+    return None if budget.trials is None else max(0, budget.trials - sum(1 for _ in read_records(directory)))
 
 
 def _start_search(stores: Stores, directory: Path, prepared: Prepared, info: SearchInfo) -> None:

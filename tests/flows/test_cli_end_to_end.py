@@ -44,13 +44,19 @@ class Seen:
     searches: int
     finalists: dict[str, dict[str, float]]
     """Finalist runs: name to metrics."""
+    workers: int
+    """Worker processes that ever wrote a log since it was last removed."""
+
+
+def worker_logs(project: Project) -> list[Path]:
+    return list(project.state.glob("searches/*/workers/*"))
 
 
 def see(project: Project, done: Done) -> Seen:
     finalists = {run.info.run_name: dict(run.data.metrics) for run in project.runs("finalist")}
     return Seen(
         done, project.records(), len(project.readings()), len(project.moves()), project.champion(),
-        len(project.searches()), finalists,
+        len(project.searches()), finalists, len(worker_logs(project)),
     )  # fmt: skip
 
 
@@ -165,6 +171,9 @@ def test_leaderboard_and_trial_are_readable_by_people_and_programs(project: Proj
 @pytest.fixture(scope="module")
 def second(project: Project, first: Seen, in_fresh_process: dict[str, Any]) -> Seen:
     """The same command again."""
+    assert first.workers
+    for log in worker_logs(project):
+        log.unlink()
     return see(project, project.run("--json"))
 
 
@@ -174,6 +183,7 @@ def test_running_again_repeats_nothing(first: Seen, second: Seen) -> None:
     assert second.finalists == first.finalists
     assert not second.done.json["promotion"]["promoted"]
     assert second.done.json["winner"] == first.done.json["winner"]
+    assert not second.workers, "nothing is left to train, so nobody is started for it"
 
 
 @pytest.fixture(scope="module")
