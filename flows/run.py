@@ -59,6 +59,9 @@ class Run:
             return stages.search_stage(self.experiment, prepared, state, self.stores, self.stop, self.on_progress)
 
     def evaluate(self, prepared: Prepared, state: SearchState) -> Evaluated:
+        """With the finalists trained again, where that is wanted."""
+        with self._timed("retrain"), stop_on_signals(self.stop):
+            stages.retrain_stage(self.experiment, prepared, state, self.stop)
         with self._timed("evaluate"):
             return stages.evaluate_stage(self.experiment, prepared, state, self.stores)
 

@@ -145,6 +145,8 @@ class EvaluateConfig(_Section):
 
     finalists: Annotated[int, Field(ge=1, le=50)] = 3
     """Best trials that are read on the sealed test, next to the best of each family."""
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    """How often a finalist is trained, its trial included; the winner is chosen by the mean over its seeds."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
     """Resamples behind every interval."""

@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import SearchError
-from pipeline.files import write_atomic
+from pipeline.files import sha256_file, write_atomic
+from pipeline.objective import METRICS
 from pipeline.redaction import Redacted
 from pipeline.training.config import TrialConfig
-from pipeline.training.measurement import Measurement, State
+from pipeline.training.measurement import Measurement, Outcome, State
 
 WEIGHTS = "weights.safetensors"
 RECORD = "record.json"
@@ -69,6 +71,30 @@ class TrialRecord(BaseModel):
     def best(self) -> dict[str, float]:
         """Validation metrics of the best epoch; empty where there is none."""
         return next((m.metrics for m in self.curve if m.epoch == self.best_epoch), {})
+
+
+def judged(outcome: Outcome, curve: Sequence[Measurement], metric: str, directory: Path) -> dict[str, Any]:
+    """The fields of a record that say how a training went: its best epoch, and the weights in `directory`."""
+    objective = METRICS[metric]
+    values = [measurement.metrics[metric] for measurement in curve]
+    best = objective.best_of(values)
+    has_value = bool(values) and outcome.state != "FAIL"
+    best_epoch = curve[values.index(best)] if has_value else None
+    return {
+        "state": outcome.state,
+        "metric": metric,
+        "objective": best if has_value else None,
+        "objective_se": None if best_epoch is None else best_epoch.standard_error,
+        "best_epoch": None if best_epoch is None else best_epoch.epoch,
+        "curve": tuple(curve),
+        "n_params": outcome.n_params,
+        "train_s": outcome.seconds,
+        "peak_mb": outcome.peak_mb,
+        "error": outcome.error,
+        "traceback": outcome.traceback,
+        "finished": time.time(),
+        "weights_sha256": sha256_file(directory / WEIGHTS) if outcome.state == "COMPLETE" else None,
+    }
 
 
 def write_record(directory: Path, record: TrialRecord) -> None:

@@ -1,4 +1,4 @@
-"""The stages of an experiment as plain functions: prepare, search, evaluate, promote, report.
+"""The stages of an experiment as plain functions: prepare, search, retrain, evaluate, promote, report.
 
 The Prefect flow and ``--no-prefect`` run the same ones. Every stage leaves its result on disk and finds it there again,
 so a stage that is repeated after a kill repeats no work.
@@ -10,6 +10,7 @@ from flows.stages.evaluate import Evaluated, evaluate_stage, package_trial
 from flows.stages.experiment import Experiment, check_against_data, prepare_stage
 from flows.stages.promote import Promotion, make_champion, promote_stage
 from flows.stages.report import report_stage
+from flows.stages.retrain import retrain_stage
 from flows.stages.search import find_or_create_search, search_stage
 
 __all__ = [
@@ -24,5 +25,6 @@ __all__ = [
     "prepare_stage",
     "promote_stage",
     "report_stage",
+    "retrain_stage",
     "search_stage",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,7 @@ from flows.stages.experiment import Experiment, check_against_data
 from flows.stores import Stores
 from flows.workspace import Workspace
 from pipeline.data.prepare import Prepared
-from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate
-from pipeline.evaluation.intervals import Interval
+from pipeline.evaluation.finalists import Evaluation, Finalist, choose_finalists, evaluate, over_seeds
 from pipeline.files import write_atomic
 from pipeline.packaging.package import write_trial_package
 from pipeline.packaging.predictor import Predictor
@@ -19,9 +19,8 @@ from pipeline.packaging.verify import load_package
 from pipeline.records import TrialRecord, read_records, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
 from pipeline.registry.loading import load_version
-from pipeline.search.directory import (
-    SearchState,
-)
+from pipeline.search.directory import SearchState
+from pipeline.search.retraining import seed_directory, seed_records
 from pipeline.tracking.base import FinalistInfo
 
 EVALUATION = "evaluation.json"
@@ -52,11 +51,14 @@ def evaluate_stage(
     directory = workspace.search(state.id)
     objective = check_against_data(config, prepared).objective
     records = list(read_records(directory))
-    finalists = choose_finalists(records, objective, config.evaluate.finalists)
-    packages = {record.number: package_trial(workspace, prepared, record) for record in finalists}
+    chosen = choose_finalists(records, objective, config.evaluate.finalists)
+    packages = {record.number: package_trial(workspace, prepared, record) for record in chosen}
     models = {number: load_package(package) for number, package in packages.items()}
+    again = {r.number: _completed(seed_records(directory, r, config.evaluate.seeds)) for r in chosen}
+    finalists = over_seeds(chosen, {number: list(seeds.values()) for number, seeds in again.items()}, objective)
     champion = stores.registry.champion(config.registered_model)
-    evaluation = _stored_evaluation(directory, finalists, champion)
+    n_seeds = {number: 1 + len(seeds) if seeds else 0 for number, seeds in again.items()}
+    evaluation = _stored_evaluation(directory, finalists, champion, n_seeds)
     if evaluation is None:
         evaluation = evaluate(
             finalists,
@@ -71,6 +73,11 @@ def evaluate_stage(
             seed=config.search.seed,
             reason=f"finalists of {state.id}",
             ledger=workspace.sealed_readings,
+            seeds={
+                record.number: _seeds(record, models[record.number], again[record.number], prepared, directory)
+                for record in chosen
+                if again[record.number]
+            },
         )
         write_atomic(directory / EVALUATION, evaluation.model_dump_json(indent=1).encode())
     by_number = {record.number: record for record in finalists}
@@ -81,7 +88,7 @@ def evaluate_stage(
                 trial=finalist.trial,
                 family=finalist.family,
                 params=by_number[finalist.trial].params,
-                metrics=_finalist_metrics(finalist.test) | {f"val/{objective.metric}": finalist.validation},
+                metrics=_finalist_metrics(finalist, objective.metric),
             ),
             packages[finalist.trial],
             {},
@@ -92,24 +99,47 @@ def evaluate_stage(
 
 
 def _stored_evaluation(
-    directory: Path, finalists: tuple[TrialRecord, ...], champion: ModelVersion | None
+    directory: Path, finalists: tuple[TrialRecord, ...], champion: ModelVersion | None, n_seeds: Mapping[int, int]
 ) -> Evaluation | None:
-    """The evaluation that this search already has, if it was of the same finalists and the same champion."""
+    """The evaluation that this search already has, if it was of the same finalists, seeds and champion."""
     try:
         stored = Evaluation.model_validate_json((directory / EVALUATION).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     same_finalists = [f.trial for f in stored.finalists] == [record.number for record in finalists]
+    same_finalists &= {f.trial: len(f.seeds) for f in stored.finalists} == n_seeds
     # Once this search's own winner is the champion, the comparison that made it so stands.
     own = champion is not None and champion.tags.get("automl.search") == directory.name
     same_champion = own or stored.champion == (None if champion is None else champion.version)
     return stored if same_finalists and same_champion else None
 
 
-def _finalist_metrics(test: Mapping[str, Interval]) -> dict[str, float]:
-    metrics: dict[str, float] = {}
-    for name, interval in test.items():
+def _completed(seeds: Mapping[int, TrialRecord]) -> dict[int, TrialRecord]:
+    return {k: record for k, record in seeds.items() if record.state == "COMPLETE"}
+
+
+def _seeds(
+    finalist: TrialRecord, model: Predictor, again: Mapping[int, TrialRecord], prepared: Prepared, directory: Path
+) -> list[tuple[float, Predictor]]:
+    """Validation score and model of every seed of a finalist, its own first."""
+    found = [(finalist.objective or 0.0, model)]
+    for k, record in again.items():
+        trial = seed_directory(directory, finalist.number, k)
+        package = write_trial_package(trial / "package", record, trial, prepared)
+        found.append((record.objective or 0.0, load_package(package)))
+    return found
+
+
+def _finalist_metrics(finalist: Finalist, metric: str) -> dict[str, float]:
+    metrics = {f"val/{metric}": finalist.validation}
+    if finalist.validation_se is not None:
+        metrics[f"val/{metric}_se"] = finalist.validation_se
+    for name, interval in finalist.test.items():
         metrics |= {f"test/{name}": interval.value, f"test/{name}_lo": interval.low, f"test/{name}_hi": interval.high}
+    if finalist.seeds:
+        scores = [seed.test for seed in finalist.seeds]
+        metrics |= {f"test/{metric}_seeds_mean": statistics.fmean(scores), "n_seeds": float(len(scores))}
+        metrics[f"test/{metric}_seeds_sd"] = statistics.stdev(scores)
     return metrics
 
 

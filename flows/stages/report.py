@@ -14,9 +14,7 @@ from pipeline.evaluation.finalists import Evaluation
 from pipeline.files import write_atomic
 from pipeline.records import TrialRecord, read_records
 from pipeline.redaction import redacted
-from pipeline.search.directory import (
-    SearchState,
-)
+from pipeline.search.directory import SearchState, read_state
 from pipeline.search.progress import Progress
 from pipeline.text import markdown
 
@@ -33,6 +31,7 @@ def report_stage(
 ) -> Path:
     """Write leaderboard and summary, and end the parent run with them."""
     directory = experiment.workspace.search(state.id)
+    state = read_state(directory) or state  # with the reason why it ended
     records = list(read_records(directory))
     rows = leaderboard(records)
     write_atomic(directory / "leaderboard.csv", to_csv(rows).encode())
@@ -81,6 +80,7 @@ def summary_markdown(
         "",
         evaluation.choice,
         "",
+        *_seeds(evaluation),
         f"Optimism of the search (validation minus test of the winner): {evaluation.optimism:+.4f}.",
         "",
         "## Gates",
@@ -102,3 +102,17 @@ def summary_markdown(
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _seeds(evaluation: Evaluation) -> list[str]:
+    """What the finalists' seeds reached one by one."""
+    trained = [finalist for finalist in evaluation.finalists if finalist.seeds]
+    if not trained:
+        return []
+    rows = [
+        f"| #{finalist.trial:03d} | {', '.join(f'{seed.validation:.4f}' for seed in finalist.seeds)} "
+        f"| {', '.join(f'{seed.test:.4f}' for seed in finalist.seeds)} |"
+        for finalist in trained
+    ]
+    head = ["Seed by seed, the trial's own first; its model is the one that may be promoted:", ""]
+    return [*head, "| trial | validation | test |", "|---|---|---|", *rows, ""]

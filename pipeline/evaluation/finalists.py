@@ -1,11 +1,13 @@
 """Finalists: the best trials by validation score, read once on the sealed test. The test never picks the winner.
 
-Under cross-validation the winner is the smallest model within one standard error of the best score (Breiman et al.,
-Classification and Regression Trees, 1984, section 3.4.3): what is better by less is mostly luck.
+Where a score has a standard error, over folds or over seeds, the winner is the smallest model within one of the best
+(Breiman et al., Classification and Regression Trees, 1984, section 3.4.3): what is better by less is mostly luck.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +24,7 @@ from pipeline.errors import SearchError
 from pipeline.evaluation.intervals import Comparison, Interval, compare, score_intervals
 from pipeline.objective import Objective
 from pipeline.records import TrialRecord
+from pipeline.training.metrics import validation_metrics
 
 
 class Model(Protocol):
@@ -35,6 +38,15 @@ class Model(Protocol):
         ...
 
 
+class SeedScore(BaseModel):
+    """What one seed of a finalist reached in the search's metric."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    validation: float
+    test: float
+
+
 class Finalist(BaseModel):
     """One finalist's validation score and its reading of the sealed test."""
 
@@ -43,14 +55,18 @@ class Finalist(BaseModel):
     trial: int
     family: str
     validation: float
+    """Of the trial; the mean over its seeds where it was trained with several."""
     validation_se: float | None = None
-    """Standard error of `validation` over the folds; None without cross-validation."""
+    """Standard error of `validation` over the folds, or else over the seeds; None with neither."""
     n_params: int
     test: dict[str, Interval]
+    """Of the trial itself: its model is the one that may be promoted."""
+    seeds: tuple[SeedScore, ...] = ()
+    """Every seed's own scores, the trial's first; empty where it was trained once."""
 
     @property
     def score(self) -> str:
-        """``0.9743``, or with the standard error over the folds ``0.9743 ± 0.0061``."""
+        """``0.9743``, or with the standard error over folds or seeds ``0.9743 ± 0.0061``."""
         error = "" if self.validation_se is None else f" ± {self.validation_se:.4f}"
         return f"{self.validation:.4f}{error}"
 
@@ -79,7 +95,15 @@ class Evaluation(BaseModel):
         """Why the winner won, in a sentence."""
         if self.winner.validation_se is None:
             return "The winner has the best validation score."
-        return "The winner is the smallest model within one standard error of the best cross-validated score."
+        return f"The winner is the smallest model within one standard error of the best score {self.over}."
+
+    @property
+    def over(self) -> str:
+        """Where a validation score comes from."""
+        n_seeds = max(len(finalist.seeds) for finalist in self.finalists)
+        if n_seeds > 1:
+            return f"over {n_seeds} seeds"
+        return "on validation" if self.winner.validation_se is None else "in cross-validation"
 
     @property
     def optimism(self) -> float:
@@ -99,11 +123,37 @@ def choose_finalists(records: Iterable[TrialRecord], objective: Objective, n: in
         raise SearchError(
             "no trial completed, so there is nothing to evaluate; see `automl leaderboard` for the reasons"
         )
-    ranked = sorted(complete, key=lambda r: (objective.rank_key(r.objective or 0.0), r.n_params, r.number))
+    ranked = _ranked(complete, objective)
     best_of_family = {record.family: record for record in reversed(ranked)}
     winner = _winner(ranked, objective)
     chosen = {record.number for record in (*ranked[:n], *best_of_family.values())} - {winner.number}
     return (winner, *(record for record in ranked if record.number in chosen))
+
+
+def over_seeds(
+    finalists: Iterable[TrialRecord], again: Mapping[int, Sequence[TrialRecord]], objective: Objective
+) -> tuple[TrialRecord, ...]:
+    """The finalists with the mean of their scores over seeds, the winner by that first, then the best.
+
+    The standard error is that over the folds where there are folds, since further seeds see the same rows.
+
+    Args:
+        again: by trial, what its further seeds brought; those that failed do not count.
+    """
+    means = []
+    for record in finalists:
+        scores = [r.objective for r in (record, *again.get(record.number, ())) if r.objective is not None]
+        error = record.objective_se
+        if error is None and len(scores) > 1:
+            error = statistics.stdev(scores) / math.sqrt(len(scores))
+        means.append(record.model_copy(update={"objective": statistics.fmean(scores), "objective_se": error}))
+    ranked = _ranked(means, objective)
+    winner = _winner(ranked, objective)
+    return (winner, *(record for record in ranked if record is not winner))
+
+
+def _ranked(records: Iterable[TrialRecord], objective: Objective) -> list[TrialRecord]:
+    return sorted(records, key=lambda r: (objective.rank_key(r.objective or 0.0), r.n_params, r.number))
 
 
 def _winner(ranked: Sequence[TrialRecord], objective: Objective) -> TrialRecord:
@@ -128,8 +178,14 @@ def evaluate(
     seed: int,
     reason: str,
     ledger: Path,
+    seeds: Mapping[int, Sequence[tuple[float, Model]]] | None = None,
 ) -> Evaluation:
-    """Open the sealed test once, for all finalists and the present champion together; the reading goes to `ledger`."""
+    """Open the sealed test once, for all finalists and the present champion together; the reading goes to `ledger`.
+
+    Args:
+        finalists: the winner first; their objective is what is reported as validation score.
+        seeds: by trial, each of its seeds' validation score and model, the trial's own first.
+    """
     dataset, target = unseal(sealed, reason, ledger)
     outputs = {record.number: models[record.number].outputs(dataset.features) for record in finalists}
     spec = models[finalists[0].number].spec
@@ -143,6 +199,10 @@ def evaluate(
             n_params=record.n_params,
             test=score_intervals(
                 outputs[record.number], encoded, spec, confidence=confidence, n_resamples=n_resamples, seed=seed
+            ),
+            seeds=tuple(
+                SeedScore(validation=score, test=_score(model.outputs(dataset.features), encoded, spec, objective))
+                for score, model in (seeds or {}).get(record.number, ())
             ),
         )
         for record in finalists
@@ -166,6 +226,10 @@ def evaluate(
         seed=seed,
     )
     return evaluation.model_copy(update={"champion": version, "versus_champion": comparison})
+
+
+def _score(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, objective: Objective) -> float:
+    return float(validation_metrics(outputs_NC[None], target_N, spec)[objective.metric][0])
 
 
 def incomparable(theirs: DataSpec, ours: DataSpec) -> str | None:

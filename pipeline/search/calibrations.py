@@ -14,8 +14,11 @@ from pathlib import Path
 
 import torch
 
+from pipeline.data.spec import DataSpec
 from pipeline.files import write_atomic
-from pipeline.training.calibration import CostClass, choose
+from pipeline.training.calibration import WORTH, CostClass, choose, cost_class, time_together
+from pipeline.training.config import TrialConfig
+from pipeline.training.stacked import shape_class
 
 ALONE_AGREED = 2
 """So many smaller classes that gain nothing speak for a larger one; a single timing may be noise."""
@@ -58,6 +61,15 @@ class Calibrations:
         if sum(choose(gains) == 1 for gains in smaller) >= ALONE_AGREED:
             return {1: 1.0}
         return None
+
+    def together_pays(self, config: TrialConfig, spec: DataSpec, n_members: int) -> bool:
+        """Whether so many of one config were measured to train clearly faster as one computation than in turn."""
+        if n_members == 1 or shape_class(config, spec) is None:
+            return False
+        timed = [
+            gains for known, gains in self._gains.items() if known == cost_class(config, spec, self.device, known.limit)
+        ]
+        return bool(timed) and time_together(max(timed, key=len), n_members) * WORTH < n_members
 
     def add(self, cost_class: CostClass, gains: Mapping[int, float]) -> None:
         """Keep a measurement."""

@@ -17,9 +17,9 @@ from typing import Protocol
 from optuna.trial import TrialState
 
 from pipeline.errors import SearchError, SearchPausedError
-from pipeline.files import FULL, sha256_file
+from pipeline.files import FULL
 from pipeline.objective import METRICS
-from pipeline.records import TrialRecord, read_record, trial_directory, write_record
+from pipeline.records import TrialRecord, judged, read_record, trial_directory, write_record
 from pipeline.search.asking import Asker, SearchPlan
 from pipeline.search.live import LiveTrial
 from pipeline.search.pool import Died, Worker, WorkerPool
@@ -311,31 +311,15 @@ class Controller:
         trial = self._running.pop(outcome.trial)
         self._asker.go_on(self._relief.gone(trial.number))
         directory = trial_directory(self._plan.directory, trial.number)
-        weights = directory / WEIGHTS
-        values = [m.metrics[self._plan.metric] for m in trial.curve]
-        best = self._objective.best_of(values)
-        has_value = bool(values) and outcome.state != "FAIL"
         record = TrialRecord(
             search=self._plan.search,
             number=trial.number,
-            state=outcome.state,
             config=trial.config,
             params=trial.live.params,
-            metric=self._plan.metric,
-            objective=best if has_value else None,
-            objective_se=trial.curve[values.index(best)].standard_error if has_value else None,
-            best_epoch=trial.curve[values.index(best)].epoch if has_value else None,
-            curve=tuple(trial.curve),
-            n_params=outcome.n_params,
-            train_s=outcome.seconds,
-            peak_mb=outcome.peak_mb,
             cohort=trial.cohort,
-            error=outcome.error,
-            traceback=outcome.traceback,
             started=trial.asked,
-            finished=time.time(),
             worker=trial.slot,
-            weights_sha256=sha256_file(weights) if outcome.state == "COMPLETE" else None,
+            **judged(outcome, trial.curve, self._plan.metric, directory),
         )
         self._conclude(record)
 

@@ -16,7 +16,7 @@ from pipeline.data.dataset import Dataset, Features
 from pipeline.data.sealed import SealedTest, seal
 from pipeline.data.spec import DataSpec
 from pipeline.errors import SearchError
-from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate, incomparable
+from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate, incomparable, over_seeds
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord
 from tests.tracking.records import record
@@ -56,6 +56,22 @@ def test_cross_validated_the_smallest_within_one_standard_error_wins(
     finalists = choose_finalists(records, METRICS[metric], 2)
     assert finalists[0].number == winner
     assert [r.number for r in finalists[1:]] == [number for number in (0, 1) if number != winner]
+
+
+def test_over_seeds_the_mean_counts_and_within_its_error_the_smaller_model() -> None:
+    finalists = (scored(0, 0.96, n_params=900), scored(1, 0.95, n_params=500), scored(2, 0.94, n_params=100))
+    again = {
+        0: [scored(0, 0.90), scored(0, 0.90)],  # the trial's own seed was lucky
+        1: [scored(1, 0.94), scored(1, 0.96)],
+        2: [scored(2, 0.95), record(2, "FAIL")],
+    }
+    first, second, third = over_seeds(finalists, again, ACCURACY)
+    assert (first.number, second.number, third.number) == (2, 1, 0)
+    assert first.objective == pytest.approx(0.945), "what failed does not count"
+    assert second.objective == pytest.approx(0.95)
+    assert second.objective_se == pytest.approx(0.01 / 3**0.5)
+    folded = scored(0, 0.9).model_copy(update={"objective_se": 0.03})
+    assert over_seeds([folded], {0: [scored(0, 0.8)]}, ACCURACY)[0].objective_se == 0.03, "seeds see the same rows"
 
 
 def test_lower_is_better_where_the_metric_says_so() -> None:
@@ -120,6 +136,21 @@ def test_the_test_never_picks_the_winner_and_is_read_once_for_all(sealed: Sealed
     entries = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert [(entry["reason"], entry["n_rows"]) for entry in entries] == [("finalists of s", 60)]
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
+
+
+def test_every_seed_of_a_finalist_is_read_in_the_same_reading(sealed: SealedTest, tmp_path: Path) -> None:
+    models = {0: Known(SPEC, 12), 1: Known(SPEC, 0)}
+    evaluation = evaluate(
+        [scored(0, 0.85), scored(1, 0.84)], models, sealed, ACCURACY, champion=None, confidence=0.95, n_resamples=200,
+        seed=0, reason="finalists of s", ledger=tmp_path / "r", seeds={0: [(0.9, models[0]), (0.8, Known(SPEC, 6))]},
+    )  # fmt: skip
+    assert [(s.validation, s.test) for s in evaluation.winner.seeds] == [
+        (0.9, pytest.approx(0.8)),
+        (0.8, pytest.approx(0.9)),
+    ]
+    assert evaluation.finalists[1].seeds == ()
+    assert evaluation.over == "over 2 seeds"
+    assert len((tmp_path / "r").read_text().splitlines()) == 1
 
 
 def test_a_champion_is_compared_on_the_same_rows_and_in_the_same_reading(sealed: SealedTest, tmp_path: Path) -> None:
