@@ -265,3 +265,24 @@ def test_all_three_families_are_searched_on_images(tmp_path: Path) -> None:
     assert predicted["prediction"].dtype == "int64"
     assert result["winner"]["test"]["accuracy"]["value"] > 0.5
     assert not list((tmp_path / "home").iterdir()), "nothing is written into the home folder"
+
+
+def test_a_small_table_is_cross_validated_and_its_finalists_are_trained_over_seeds(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.file.write_text(
+        "name: small\ndata: {source: 'sklearn:iris'}\nsearch: {pruner: none, budget: {trials: 5}}\n"
+        "train: {max_epochs: 3}\nevaluate: {seeds: 2, finalists: 2}\n"
+    )
+    done = project.run("--json")
+    project.totals_agree(5)
+    assert all(r.objective_se is not None for r in project.records() if r.state == "COMPLETE")
+    assert len(done.json["winner"]["seeds"]) == 2
+    for run in project.runs("finalist"):
+        assert run.data.metrics["n_seeds"] == 2
+        assert 0 <= run.data.metrics["test/accuracy_seeds_mean"] <= 1
+    assert len(project.readings()) == 1, "all seeds of all finalists in one reading"
+    summary = next(project.state.glob("searches/*/summary.md")).read_text()
+    assert "ended because: trial budget used up" in summary
+    assert "over 2 seeds" in summary
+    project.run("--json")
+    assert len(project.readings()) == 1, "nothing is trained or read again"
