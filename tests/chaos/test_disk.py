@@ -23,6 +23,7 @@ from pipeline.search.calibrations import Calibrations
 from pipeline.search.directory import SearchState, read_state, write_state
 from pipeline.search.journal import GroupCommitBackend
 from pipeline.tracking.replay import Replay, read_replay, write_replay
+from pipeline.training.calibration import CostClass
 from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.chaos.full import no_file_beyond
 from tests.packaging.cases import make_case
@@ -91,6 +92,10 @@ def _told(folder: Path) -> int:
     return sum(trial.state.is_finished() for trial in study.trials)
 
 
+def _timed(n: int) -> CostClass:
+    return CostClass(f"family{n}", "cpu", work=1, limit=4)
+
+
 KEPT = (
     Kept(
         "record",
@@ -102,8 +107,8 @@ KEPT = (
     Kept("journal", _tell, _told, grows=True),
     Kept(
         "calibration",
-        lambda f, n: Calibrations(f / "calibration.json", "cpu").add(f"c{n}", {1: 1.0, 4: 9.0}),
-        lambda f: next((n for n in (3, 2, 1) if Calibrations(f / "calibration.json", "cpu").size(f"c{n}")), 0),
+        lambda f, n: Calibrations(f / "calibration.json", "cpu").add(_timed(n), {1: 1.0, 4: 9.0}),
+        lambda f: next((n for n in (3, 2, 1) if Calibrations(f / "calibration.json", "cpu").gains(_timed(n))), 0),
     ),
     Kept(
         "search state",
