@@ -115,7 +115,8 @@ def run(
     workload: Workload, batch_size: int, pool: ProcessPoolExecutor, cores: int, rounds: int, seconds: float
 ) -> Samples:
     """All configurations of one workload, interleaved."""
-    stacks = FAMILIES[workload.family].stack is not None
+    stack = FAMILIES[workload.family].stack
+    stacks = stack is not None and "cpu" in stack.devices
     sizes = [1, *(k for k in COHORTS if stacks and k <= workload.largest)]
     plain, fused = PlainLoop(workload, batch_size), PlainLoop(workload, batch_size, fused=True)
     learners = {f"K={k}": learner(workload, batch_size, k) for k in sizes}

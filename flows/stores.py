@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flows.workspace import Workspace
+from pipeline.errors import StoreError
 from pipeline.registry.base import ModelRegistry
 from pipeline.tracking.background import BackgroundTracker
 from pipeline.tracking.base import Tracker
@@ -50,12 +51,16 @@ def open_stores(uri: str, workspace: Workspace) -> Iterator[Stores]:
     """Open tracker and registry of an absolute tracking URI; on the way out, wait until MLflow has everything."""
     with ThreadPoolExecutor(1, thread_name_prefix="stores") as executor:
         opening = executor.submit(_open, uri, workspace)
+        wait_s = DELIVERY_S
         try:
             yield Stores(opening)
+        except StoreError:
+            wait_s = 0.0  # it is out of order, and was given its time
+            raise
         finally:
             if opening.exception() is None:
                 opened = opening.result()
-                missing = opened.background.close()
+                missing = opened.background.close(wait_s)
                 opened.tracker.close()
                 if missing:
                     what = f"{len(missing)} messages, the first of them the {missing[0].what}: {missing[0].error}"

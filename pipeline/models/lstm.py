@@ -52,8 +52,7 @@ class LSTM(Model):
     def __init__(self, config: LSTMConfig, spec: DataSpec) -> None:
         super().__init__()
         self.image = spec.kind == "image"
-        self.pooling = config.pooling
-        self.d_hidden = config.d_hidden
+        self.config = config
         d_in = spec.channels * spec.width if self.image else spec.n_features
         self.projection = nn.Sequential()
         if config.d_projection:
@@ -80,22 +79,29 @@ class LSTM(Model):
         x_BTD = self.projection(x_BTD)
         for i, layer in enumerate(self.layers):
             x_BTD = layer(self.dropout(x_BTD) if i else x_BTD, last_B)
-        logits: Tensor = self.head(self.dropout(self._pooled(x_BTD, valid_BT, last_B)))
+        logits: Tensor = self.head(self.dropout(pooled(x_BTD, valid_BT, last_B, self.config)))
         return logits
 
-    def _pooled(self, x_BTD: Tensor, valid_BT: Tensor | None, last_B: Tensor) -> Tensor:
-        match self.pooling:
-            case "last":
-                ahead_BD, back_BD = x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B], x_BTD[:, 0]
-                return torch.cat([ahead_BD[:, : self.d_hidden], back_BD[:, self.d_hidden :]], dim=1)
-            case "mean":
-                if valid_BT is None:
-                    return x_BTD.mean(1)
-                return x_BTD.masked_fill(~valid_BT[:, :, None], 0).sum(1) / (last_B + 1)[:, None]
-            case "max":
-                if valid_BT is not None:
-                    x_BTD = x_BTD.masked_fill(~valid_BT[:, :, None], torch.finfo(x_BTD.dtype).min)
-                return x_BTD.amax(1)
+
+def pooled(x_BTD: Tensor, valid_BT: Tensor | None, last_B: Tensor, config: LSTMConfig) -> Tensor:
+    """The steps of the top layer as one vector a row, ``(B, D)``.
+
+    Args:
+        valid_BT: which steps are data; None where all are.
+        last_B: each row's last step.
+    """
+    match config.pooling:
+        case "last":
+            ahead_BD, back_BD = x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B], x_BTD[:, 0]
+            return torch.cat([ahead_BD[:, : config.d_hidden], back_BD[:, config.d_hidden :]], dim=1)
+        case "mean":
+            if valid_BT is None:
+                return x_BTD.mean(1)
+            return x_BTD.masked_fill(~valid_BT[:, :, None], 0).sum(1) / (last_B + 1)[:, None]
+        case "max":
+            if valid_BT is not None:
+                x_BTD = x_BTD.masked_fill(~valid_BT[:, :, None], torch.finfo(x_BTD.dtype).min)
+            return x_BTD.amax(1)
 
 
 class RecurrentLayer(nn.Module):
@@ -116,11 +122,15 @@ class RecurrentLayer(nn.Module):
         ahead_BTD: Tensor = self.ahead(x_BTD)[0]
         if self.back is None:
             return ahead_BTD
-        # Valid steps change places within their row; done twice, it is undone. What is put at padding does not matter.
-        steps_T = torch.arange(x_BTD.shape[1], device=x_BTD.device)
-        mirrored_BT = (last_B[:, None] - steps_T).clamp(min=0)
+        mirrored_BT = mirrored(last_B, x_BTD.shape[1])
         back_BTD: Tensor = _steps(self.back(_steps(x_BTD, mirrored_BT))[0], mirrored_BT)
         return torch.cat([ahead_BTD, back_BTD], dim=2)
+
+
+def mirrored(last: Tensor, n_steps: int) -> Tensor:
+    """Steps in the order that puts each row's last one first, ``(…, T)``. Valid steps change places within their row;
+    done twice, it is undone. What is put at padding does not matter."""
+    return (last[..., None] - torch.arange(n_steps, device=last.device)).clamp(min=0)
 
 
 def _steps(x_BTD: Tensor, steps_BT: Tensor) -> Tensor:

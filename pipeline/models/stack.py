@@ -51,8 +51,10 @@ class Stack(Generic[C]):
         shape_class: members with equal classes may share a cohort; everything else in the config may differ.
         class_parameters: names in the search space that decide the class.
         forward: the cohort's forward pass for configs of one class.
+        devices: kinds of device on which a cohort may pay; elsewhere it is not even timed.
     """
 
     shape_class: Callable[[C, DataSpec], Hashable]
     class_parameters: tuple[str, ...]
     forward: Callable[[Sequence[C], DataSpec, torch.device], StackedForward]
+    devices: frozenset[str] = frozenset({"cpu", "cuda"})

@@ -11,17 +11,21 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from pipeline.data.spec import DataSpec
 from pipeline.files import write_atomic
+from pipeline.models import FAMILIES
 from pipeline.training.calibration import WORTH, CostClass, choose, cost_class, time_together
 from pipeline.training.config import TrialConfig
 from pipeline.training.stacked import shape_class
 
 ALONE_AGREED = 2
 """So many smaller classes that gain nothing speak for a larger one; a single timing may be noise."""
+ALONE: Final[Mapping[int, float]] = {1: 1.0}
+"""Of a class that gains nothing."""
 
 
 class Calibrations:
@@ -46,6 +50,9 @@ class Calibrations:
 
         Timed itself, or known from its neighbours: a larger class gains at the limit, or smaller ones gain nothing.
         """
+        stack = FAMILIES[cost_class.family].stack
+        if stack is None or cost_class.device not in stack.devices:
+            return ALONE
         if cost_class in self._gains:
             return self._gains[cost_class]
         alike = {
@@ -59,7 +66,7 @@ class Calibrations:
             return known
         smaller = [gains for work, gains in sorted(alike.items()) if work < cost_class.work]
         if sum(choose(gains) == 1 for gains in smaller) >= ALONE_AGREED:
-            return {1: 1.0}
+            return ALONE
         return None
 
     def together_pays(self, config: TrialConfig, spec: DataSpec, n_members: int) -> bool:

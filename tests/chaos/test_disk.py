@@ -93,7 +93,7 @@ def _told(folder: Path) -> int:
 
 
 def _timed(n: int) -> CostClass:
-    return CostClass(f"family{n}", "cpu", work=1, limit=4)
+    return CostClass("mlp", "cpu", work=n, limit=4 * n)
 
 
 KEPT = (

@@ -194,7 +194,7 @@ def make_table(folder: Path, n: int = 500, seed: int = 0) -> None:
 
 TABULAR = """
 name: small
-data: {source: train.csv, test: test.csv, target: buys}
+data: {source: train.csv, test: test.csv, target: buys, split: {by: stratified}}
 search: {budget: {trials: 8}}
 train: {max_epochs: 4, patience: 4}
 """

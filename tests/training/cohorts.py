@@ -68,7 +68,7 @@ def cohort_of(family: str, data: Development, size: int, seed: int) -> list[Tria
     stack = FAMILIES[family].stack
     assert stack is not None
     shared = (*stack.class_parameters, "train.batch_size", "loss.name")
-    first = RandomSuggester(seed)
+    first = RandomSuggester(seed, {"lstm.d_hidden": 8 + seed % 5, "lstm.d_projection": 0 if seed % 2 else 32})
     configs = [suggest_trial(first, data.spec, (family,), seed)]
     attempt = seed
     while len(configs) < size:
