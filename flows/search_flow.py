@@ -1,18 +1,21 @@
-"""The Prefect flow of an experiment: five tasks over the plain stages, artifacts for people, nothing per trial."""
+"""An experiment's stages as five Prefect tasks, with artifacts for people and nothing per trial."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
-from prefect import flow, task
+from prefect import State, flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import CancelledRun
+from prefect.states import Cancelled
 
 from flows.leaderboard import leaderboard
 from flows.run import Result, Run
 from flows.stages import Evaluated, Promotion
 from pipeline.data.prepare import Prepared
+from pipeline.errors import Interrupted
 from pipeline.records import read_records
 from pipeline.search.directory import SearchState
 from pipeline.search.progress import Progress
@@ -32,9 +35,12 @@ def prepare_task(run: Run) -> Prepared:
 
 
 @task(name="search", cache_policy=NO_CACHE)
-def search_task(run: Run, prepared: Prepared, state: SearchState) -> Progress:
-    """Train and prune trials until the budget is used up."""
-    return run.search(prepared, state)
+def search_task(run: Run, prepared: Prepared, state: SearchState) -> Progress | State[Any]:
+    """Train and prune trials until the budget is used up. An interrupted search is Cancelled, not Failed."""
+    try:
+        return run.search(prepared, state)
+    except Interrupted as stopped:
+        return Cancelled(message=str(stopped))
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)
@@ -50,9 +56,9 @@ def promote_task(run: Run, prepared: Prepared, state: SearchState, evaluated: Ev
 
 
 @task(name="report", cache_policy=NO_CACHE)
-def report_task(run: Run, state: SearchState, progress: Progress, evaluated: Evaluated, promotion: Promotion) -> Path:
+def report_task(run: Run, state: SearchState, progress: Progress, evaluated: Evaluated, promotion: Promotion) -> Result:
     """Write the summary, and Prefect's artifacts."""
-    path = run.report(state, progress, evaluated, promotion)
+    result = run.report(state, progress, evaluated, promotion)
     name = state.experiment
     rows = leaderboard(read_records(run.experiment.workspace.search(state.id)))[:LEADERBOARD_ROWS]
     create_table_artifact(
@@ -60,18 +66,37 @@ def report_task(run: Run, state: SearchState, progress: Progress, evaluated: Eva
         table=[{k: "" if v is None else v for k, v in row.model_dump().items()} for row in rows],
         description=f"Search {state.id}: best trials first",
     )
-    create_markdown_artifact(key=artifact_key(name, "summary"), markdown=path.read_text(), description=promotion.line)
+    create_markdown_artifact(
+        key=artifact_key(name, "summary"), markdown=result.report.read_text(), description=result.outcome.line
+    )
     create_link_artifact(
         key=artifact_key(name, "mlflow"),
         link=run.stores.tracker.run_url(state.id),
         link_text=f"MLflow run of {state.id}",
         description="`automl ui` serves it",
     )
-    return path
+    return result
+
+
+def run_tasks(run: Run, prepared: Prepared, state: SearchState) -> Result:
+    """The tasks after `prepare`, one after the other, in a flow.
+
+    Raises:
+        CancelledRun: the search was interrupted.
+    """
+    progress = search_task(run, prepared, state)
+    assert not isinstance(progress, State)  # a state would have been raised as CancelledRun
+    evaluated = evaluate_task(run, prepared, state)
+    promotion = promote_task(run, prepared, state, evaluated)
+    return report_task(run, state, progress, evaluated, promotion)
 
 
 def run_with_prefect(run: Run, on_start: Callable[[], None] = lambda: None) -> Result:
-    """Run an experiment as a flow run named after its search."""
+    """Run an experiment as a flow run named after it.
+
+    Raises:
+        Interrupted: it was stopped; the flow run is Cancelled.
+    """
 
     @flow(
         name=f"automl-{run.experiment.config.name}",
@@ -79,14 +104,18 @@ def run_with_prefect(run: Run, on_start: Callable[[], None] = lambda: None) -> R
         validate_parameters=False,
         persist_result=False,
     )
-    def automl_search() -> Result:
+    def automl_search() -> Result | State[Any]:
         on_start()
         prepared = prepare_task(run)
         state = run.find_search(prepared)
-        progress = search_task(run, prepared, state)
-        evaluated = evaluate_task(run, prepared, state)
-        promotion = promote_task(run, prepared, state, evaluated)
-        report = report_task(run, state, progress, evaluated, promotion)
-        return Result(state, progress, evaluated.evaluation, promotion, report)
+        try:
+            return run_tasks(run, prepared, state)
+        except CancelledRun as stopped:
+            return Cancelled(message=str(stopped))
 
-    return automl_search()
+    try:
+        result = automl_search()
+    except CancelledRun as stopped:
+        raise Interrupted(str(stopped), run.stop.by) from None
+    assert isinstance(result, Result)
+    return result

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 from flows.stages.evaluate import Evaluated, evaluate_stage, package_trial
 from flows.stages.experiment import Experiment, check_against_data, prepare_stage
+from flows.stages.outcome import Outcome, read_outcome, write_outcome
 from flows.stages.promote import Promotion, make_champion, promote_stage
 from flows.stages.report import report_stage
-from flows.stages.search import find_or_create_search, search_stage
+from flows.stages.search import differing, find_or_create_search, search_stage
 
 __all__ = [
     "Evaluated",
     "Experiment",
+    "Outcome",
     "Promotion",
     "check_against_data",
+    "differing",
     "evaluate_stage",
     "find_or_create_search",
     "make_champion",
     "package_trial",
     "prepare_stage",
     "promote_stage",
+    "read_outcome",
     "report_stage",
     "search_stage",
+    "write_outcome",
 ]

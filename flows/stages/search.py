@@ -50,9 +50,7 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
     earlier = states_of(workspace.state, config.name)
     if earlier and not new:
         latest = earlier[-1]
-        changes = differences(latest.config_yaml, config.to_yaml())
-        if latest.fingerprint != prepared.fingerprint:
-            changes.append("the data itself")
+        changes = differing(latest, config, prepared)
         if not changes:
             return latest.model_copy(update={"config_yaml": config.to_yaml()})
         if latest.status == "unfinished":
@@ -69,6 +67,12 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
         split_hash=prepared.split_hash,
         created=now,
     )
+
+
+def differing(state: SearchState, config: ExperimentConfig, prepared: Prepared) -> list[str]:
+    """What keeps a run from going on with a search: settings, or the data itself."""
+    data = ["the data itself"] if state.fingerprint != prepared.fingerprint else []
+    return differences(state.config_yaml, config.to_yaml()) + data
 
 
 def search_stage(
