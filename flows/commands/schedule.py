@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from prefect.client.orchestration import PrefectClient
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from flows.commands.loading import experiment_name
 from flows.commands.shown import Shown, lines, table
 from flows.environment import configure
-from flows.scheduling.deployments import deploy, find_or_refuse, listed
-from flows.scheduling.server import prefect_client
-from flows.scheduling.ticks import check_cron
 from flows.workspace import Workspace, find_workspace
 from pipeline.config import ScheduleConfig, load_experiment
 from pipeline.errors import ConfigError, InputError
 from pipeline.yaml_source import parse_yaml
 
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+
 T = TypeVar("T")
 Change = Literal["pause", "resume", "remove"]
+NOTHING = 'nothing is scheduled; `automl schedule FILE --cron "0 3 * * *"` schedules'
 
 
 def schedule_experiment(file: Path, cron: str | None, interval: str | None, timezone: str | None) -> Shown:
@@ -39,17 +39,27 @@ def schedule_experiment(file: Path, cron: str | None, interval: str | None, time
         overrides.append("schedule.interval=null")
     if interval is not None:
         overrides.append("schedule.cron=null")
-    config = load_experiment(file, tuple(overrides))
+    config, workspace = load_experiment(file, tuple(overrides)), _workspace()
     schedule = config.schedule
     if schedule.cron is None and schedule.interval is None:
         raise ConfigError(
             "an experiment needs a schedule to be scheduled", 'use --cron "0 3 * * *" or --interval 1h', file=file
         )
+    # Prefect is imported when its settings stand in the environment and its home can be made, and that is from here on.
+    new = not workspace.state.exists()
+    workspace.create()
+    from flows.scheduling.deployments import deploy
+    from flows.scheduling.ticks import check_cron
+
     if schedule.cron is not None:
         where = _where(file) if cron is None else ("--cron", None)
-        check_cron(schedule.cron, schedule.timezone, datetime.datetime.now(datetime.UTC), file=where[0], line=where[1])
-    workspace = _workspace()
-    workspace.create()
+        now = datetime.datetime.now(datetime.UTC)
+        try:
+            check_cron(schedule.cron, schedule.timezone, now, file=where[0], line=where[1])
+        except InputError:
+            if new:
+                shutil.rmtree(workspace.state)
+            raise
 
     async def go(client: PrefectClient) -> None:
         await deploy(client, workspace, config.name, file, schedule)
@@ -67,7 +77,9 @@ def change_schedule(experiment: str, change: Change) -> Shown:
         InputError: it is not scheduled.
     """
     name = experiment_name(experiment)
-    _refuse_empty(_workspace(), name)
+    if _nothing_yet(_workspace()):
+        raise InputError(f"{name} is not scheduled", "nothing is scheduled here")
+    from flows.scheduling.deployments import find_or_refuse
 
     async def go(client: PrefectClient) -> None:
         deployment = await find_or_refuse(client, name)
@@ -86,10 +98,14 @@ def change_schedule(experiment: str, change: Change) -> Shown:
 def list_schedules() -> Shown:
     """What is scheduled on this machine."""
     workspace = _workspace()
-    rows = [] if _nothing_yet(workspace) else _with_client(lambda client: listed(client, workspace))
+    if _nothing_yet(workspace):
+        return lines([], NOTHING)
+    from flows.scheduling.deployments import listed
+
+    rows = _with_client(lambda client: listed(client, workspace))
     value: list[dict[str, Any]] = [asdict(row) for row in rows]
     if not rows:
-        return lines(value, 'nothing is scheduled; `automl schedule FILE --cron "0 3 * * *"` schedules')
+        return lines(value, NOTHING)
     body = [
         [
             row.experiment,
@@ -113,12 +129,9 @@ def _nothing_yet(workspace: Workspace) -> bool:
     return "PREFECT_API_URL" not in os.environ and not (workspace.prefect_home / "prefect.db").exists()
 
 
-def _refuse_empty(workspace: Workspace, name: str) -> None:
-    if _nothing_yet(workspace):
-        raise InputError(f"{name} is not scheduled", "nothing is scheduled here")
-
-
 def _with_client(go: Callable[[PrefectClient], Awaitable[T]]) -> T:
+    from flows.scheduling.client import prefect_client
+
     async def connected() -> T:
         async with prefect_client() as client:
             return await go(client)

@@ -93,8 +93,8 @@ def wait_for_signal(children: dict[str, subprocess.Popen[bytes]]) -> None:
 
 
 async def _tidy(workspace: Workspace) -> list[str]:
+    from flows.scheduling.client import prefect_client
     from flows.scheduling.deployments import ensure_pool, pool_name, tidy
-    from flows.scheduling.server import prefect_client
 
     async with prefect_client() as client:
         await ensure_pool(client, pool_name(workspace))

@@ -1,7 +1,5 @@
-"""Prefect's API: the server that ``PREFECT_API_URL`` names, the one that ``automl serve`` runs here, or none.
-
-Without a server its code runs in this process, on the same database: that takes 4 s where a server takes 15.
-"""
+"""Prefect's server on loopback, as ``automl serve`` runs it. Prefect is not imported here: it reads its settings, the
+server's address among them, when it is."""
 
 from __future__ import annotations
 
@@ -13,11 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
-
-from prefect.client.orchestration import PrefectClient, get_client
 
 from flows import processes
 from flows.workspace import Workspace
@@ -27,31 +22,6 @@ from pipeline.files import write_atomic
 HOST = "127.0.0.1"
 START_S = 180.0
 """Most of a first start is the migration of an empty database: 10 to 20 s, several times that on a busy machine."""
-
-
-@asynccontextmanager
-async def prefect_client() -> AsyncIterator[PrefectClient]:
-    """A client of the API. `flows.environment.configure` has found the server, if there is one.
-
-    Raises:
-        StoreError: the server cannot be reached.
-    """
-    import httpx
-
-    if "PREFECT_API_URL" in os.environ:
-        try:
-            async with get_client() as client:
-                yield client
-        except httpx.TransportError as error:
-            raise StoreError(
-                f"Prefect's server at {os.environ['PREFECT_API_URL']} cannot be reached ({error}); start it, or unset "
-                "PREFECT_API_URL"
-            ) from None
-        return
-    from prefect.server.api.server import create_app
-
-    async with PrefectClient(create_app(ephemeral=True)) as client:
-        yield client
 
 
 def check_port(port: int) -> None:
@@ -72,8 +42,9 @@ def start_server(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     Raises:
         StoreError: it ended, or did not answer in time; with the last line that it printed.
     """
-    import prefect
-
+    prefect = find_spec("prefect")
+    assert prefect is not None
+    assert prefect.origin is not None
     url = f"http://{HOST}:{port}/api"
     environment = os.environ | {
         "PREFECT_SERVER_API_HOST": HOST,
@@ -83,7 +54,7 @@ def start_server(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
         "PREFECT_UI_STATIC_DIRECTORY": str(workspace.prefect_home / "ui"),
         "PREFECT__SERVER_FINAL": "1",
     }
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent), "--factory"]
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(Path(prefect.origin).parents[1]), "--factory"]
     command += ["prefect.server.api.server:create_app", "--host", HOST, "--port", str(port)]
     command += ["--log-level", "error", "--lifespan", "on", "--timeout-graceful-shutdown", "2"]
     log = workspace.prefect_home / "server.log"
