@@ -1,0 +1,147 @@
+"""A project with ``automl serve``: a real Prefect server, a real worker, and Prefect's API as its UI speaks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from tests.flows.project import COMMAND, Project
+
+PATIENCE_S = 120.0
+QUICK = {
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+    "PREFECT_WORKER_QUERY_SECONDS": "1",
+    "PREFECT_WORKER_PREFETCH_SECONDS": "2",
+}
+"""Prefect's own loops, compressed in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Exception):
+    """What the API says to a request that it refuses."""
+
+    code: int
+    detail: str
+
+
+@dataclass(slots=True)
+class Served:
+    """A running ``automl serve``."""
+
+    project: Project
+    process: subprocess.Popen[str]
+    port: int
+
+    def api(self, path: str, body: Any = None, method: str = "POST") -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{self.port}/api/{path}"
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise Refused(error.code, error.read().decode()) from None
+        return json.loads(text) if text else None
+
+    def deployment(self, name: str) -> Any:
+        return self.api(f"deployments/name/automl/{name}", method="GET")
+
+    def start(self, name: str, **parameters: Any) -> str:
+        """Run a deployment now, as a click in the UI does; the flow run's id."""
+        run = self.api(
+            f"deployments/{self.deployment(name)['id']}/create_flow_run",
+            {"parameters": parameters, "state": {"type": "SCHEDULED"}},
+        )
+        return str(run["id"])
+
+    def state(self, run: str) -> tuple[str, str, str]:
+        """Type, name and message of a flow run's state."""
+        state = self.api(f"flow_runs/{run}", method="GET")["state"]
+        return state["type"], state["name"], state["message"] or ""
+
+    def end(self, run: str) -> tuple[str, str, str]:
+        """The final state of a flow run, when it has one."""
+        final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        wait_for(lambda: self.state(run)[0] in final)
+        return self.state(run)
+
+    def runs(self, name: str) -> list[tuple[str, str]]:
+        """Name and message of the final states of a deployment's runs, oldest first."""
+        found = self.api(
+            "flow_runs/filter",
+            {
+                "sort": "EXPECTED_START_TIME_ASC",
+                "deployments": {"name": {"any_": [name]}},
+                "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}},
+            },
+        )
+        return [(run["state"]["name"], run["state"]["message"] or "") for run in found]
+
+    def trainers(self) -> list[psutil.Process]:
+        """The worker processes that train."""
+        tree = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in tree if "pipeline.training.worker" in _command(child)]
+
+    def child(self, word: str) -> psutil.Process:
+        """The child of ``automl serve`` with this word in its command line."""
+        [found] = [c for c in psutil.Process(self.process.pid).children() if word in _command(c)]
+        return found
+
+    def stop(self) -> int:
+        """Ctrl-C, and how it ends."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode
+
+
+@contextmanager
+def serving(project: Project) -> Iterator[Served]:
+    """``automl serve`` on a free port, until the end of the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", str(port)], cwd=project.folder, env=project.environment() | QUICK,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) and "Ctrl-C" not in line:
+            pass
+        assert line, process.communicate()[1]
+        yield Served(project, process, port)
+    finally:
+        tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        for child in [*tree, process]:
+            try:
+                os.kill(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        process.communicate()
+
+
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE_S) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"not within {seconds:g} s"
+        time.sleep(0.1)
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
