@@ -179,6 +179,19 @@ def serve(
 
 
 @app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Port of Prefect's server on 127.0.0.1.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's server on 127.0.0.1.")] = 5000,
+    limit: Annotated[int, typer.Option(min=1, help="Most runs at a time, those that only skip included.")] = 4,
+    tracking_uri: Annotated[str, typer.Option(help="The tracking store.")] = "sqlite:///mlruns/mlflow.db",
+) -> None:
+    """As serve, with MLflow's UI: everything a person looks at, until Ctrl-C."""
+    from flows.commands.up import bring_up
+
+    raise typer.Exit(bring_up(port, mlflow_port, limit, tracking_uri))
+
+
+@app.command()
 def stop(experiment: ExperimentName, as_json: AsJson = False) -> None:
     """Stop a running experiment; its next run goes on with it."""
     from flows.commands.stop import stop_experiment

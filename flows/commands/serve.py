@@ -20,7 +20,7 @@ from pipeline.files import Locked, exclusive_lock
 
 FLOWS_END_S = 28.0
 """How long interrupted flow runs have to leave true states behind."""
-DEFAULT_PORT = 4200
+WORKER_END_S = 2.0
 
 
 def serve(port: int, limit: int) -> int:
@@ -46,6 +46,7 @@ def serving(workspace: Workspace, port: int, limit: int) -> Iterator[dict[str, s
     # What a scheduled run logs is for Prefect's UI.
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO")
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "5")
+    os.environ.setdefault("PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS", "15")
     workspace.create()
     holder = f"pid {os.getpid()} on {socket.gethostname()}"
     with ExitStack() as stack:
@@ -73,7 +74,8 @@ def serving(workspace: Workspace, port: int, limit: int) -> Iterator[dict[str, s
         server_pid = frozenset(c.pid for c in children.values() if c is not worker)
         # Last in, first out: the worker, then the flow runs it leaves behind, then the server that they report to.
         stack.callback(processes.wait_for_all, server_pid, FLOWS_END_S)
-        stack.callback(processes.stop, worker, 10.0)
+        # The worker waits for its flow runs unless it is killed; they are told by its death, and end in time.
+        stack.callback(processes.stop, worker, WORKER_END_S)
         print(f"Prefect: {os.environ['PREFECT_API_URL'].removesuffix('/api')}", flush=True)
         yield children
 

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,10 +126,8 @@ def serving(project: Project) -> Iterator[Served]:
     finally:
         tree = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         for child in [*tree, process]:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         process.communicate()
 
 

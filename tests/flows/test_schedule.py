@@ -67,7 +67,7 @@ def nothing_is_left(trainers: list[psutil.Process], project: Project) -> None:
 
 
 def test_a_wrong_parameter_is_refused_with_the_line_of_the_command_line(served: Served) -> None:
-    with pytest.raises(Refused, match="trials.*ten"):
+    with pytest.raises(Refused, match=r"trials.*ten"):
         served.start("small", trials="ten")
     run = served.start("small", trials=0)
     error = served.project.here("run", "small.yaml", "--trials", "0", code=2).err
