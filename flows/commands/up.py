@@ -1,4 +1,4 @@
-"""``automl up``: what a person needs in the browser, on loopback: Prefect with its worker, and MLflow; Ctrl-C ends all."""
+"""``automl up``: what a person needs in a browser, on loopback: Prefect with its worker, and MLflow; until Ctrl-C."""
 
 from __future__ import annotations
 

@@ -108,13 +108,17 @@ class Served:
 
 
 @contextmanager
-def serving(project: Project) -> Iterator[Served]:
-    """``automl serve`` on a free port, until the end of the block."""
+def serving(project: Project, *, compressed: bool = True) -> Iterator[Served]:
+    """``automl serve`` on a free port, until the end of the block.
+
+    Args:
+        compressed: Prefect's loops turn faster than they do for users.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", str(port)], cwd=project.folder, env=project.environment() | QUICK,
+        [*COMMAND, "serve", "--port", str(port)], cwd=project.folder, env=project.environment() | (QUICK if compressed else {}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
