@@ -11,7 +11,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from importlib.util import find_spec
 from pathlib import Path
 
 from flows import processes
@@ -42,9 +41,6 @@ def start_server(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
     Raises:
         StoreError: it ended, or did not answer in time; with the last line that it printed.
     """
-    prefect = find_spec("prefect")
-    assert prefect is not None
-    assert prefect.origin is not None
     url = f"http://{HOST}:{port}/api"
     environment = os.environ | {
         "PREFECT_SERVER_API_HOST": HOST,
@@ -54,8 +50,8 @@ def start_server(workspace: Workspace, port: int) -> subprocess.Popen[bytes]:
         "PREFECT_UI_STATIC_DIRECTORY": str(workspace.prefect_home / "ui"),
         "PREFECT__SERVER_FINAL": "1",
     }
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(Path(prefect.origin).parents[1]), "--factory"]
-    command += ["prefect.server.api.server:create_app", "--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    command += ["--host", HOST, "--port", str(port)]
     command += ["--log-level", "error", "--lifespan", "on", "--timeout-graceful-shutdown", "2"]
     log = workspace.prefect_home / "server.log"
     server = processes.start(command, log, environment)

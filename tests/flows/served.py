@@ -118,7 +118,8 @@ def serving(project: Project, *, compressed: bool = True) -> Iterator[Served]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", str(port)], cwd=project.folder, env=project.environment() | (QUICK if compressed else {}),
+        [*COMMAND, "serve", "--port", str(port)], cwd=project.folder,
+        env=project.environment() | (QUICK if compressed else {}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
