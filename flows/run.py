@@ -118,7 +118,11 @@ def open_run(
 
 
 class AlreadyRunning(SearchError):
-    """Somebody runs this experiment."""
+    """Somebody runs this experiment: `holder`."""
+
+    def __init__(self, experiment: str, holder: str) -> None:
+        self.holder = holder
+        super().__init__(f"{experiment} is already running: {holder}; wait for it or `automl stop {experiment}`")
 
 
 @contextmanager
@@ -133,9 +137,7 @@ def experiment_lock(workspace: Workspace, experiment: str) -> Iterator[None]:
         with exclusive_lock(path, f"pid {os.getpid()} on {socket.gethostname()}"):
             yield
     except Locked as error:
-        raise AlreadyRunning(
-            f"{experiment} is already running: {error.holder}; wait for it or `automl stop {experiment}`"
-        ) from None
+        raise AlreadyRunning(experiment, error.holder) from None
 
 
 def run_plainly(run: Run) -> Result:

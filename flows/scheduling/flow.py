@@ -116,7 +116,7 @@ def _run(config: ExperimentConfig, workspace: Workspace, *, promotes: bool) -> S
         event = "promoted" if result.outcome.promoted else "finished"
         return _end(config, event, result.outcome.line)
     except AlreadyRunning as error:
-        return _end(config, "skipped", f"skipped: {error}")
+        return _end(config, "skipped", f"skipped: {config.name} is running ({error.holder})")
     except (CancelledRun, Interrupted) as stopped:
         return _end(config, "interrupted", str(stopped))
     except AutoMLError as error:

@@ -29,12 +29,8 @@ QUICK = {
 """Prefect's own loops, compressed in time."""
 
 
-@dataclass(frozen=True, slots=True)
 class Refused(Exception):
     """What the API says to a request that it refuses."""
-
-    code: int
-    detail: str
 
 
 @dataclass(slots=True)
@@ -49,12 +45,16 @@ class Served:
         data = None if body is None else json.dumps(body).encode()
         url = f"http://127.0.0.1:{self.port}/api/{path}"
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                text = answer.read()
-        except urllib.error.HTTPError as error:
-            raise Refused(error.code, error.read().decode()) from None
-        return json.loads(text) if text else None
+        for _ in range(10):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    text = answer.read()
+                return json.loads(text) if text else None
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise Refused(error.read().decode()) from None
+                time.sleep(1)  # its database is busy; Prefect's own client tries again too
+        raise TimeoutError(path)
 
     def deployment(self, name: str) -> Any:
         return self.api(f"deployments/name/automl/{name}", method="GET")

@@ -76,7 +76,7 @@ def test_a_wrong_parameter_is_refused_with_the_line_of_the_command_line(served: 
 
 def test_ticks_search_new_data_once_and_say_why_they_skip(served: Served) -> None:
     project = served.project
-    project.here("schedule", "small.yaml", "--interval", "4s")
+    project.here("schedule", "small.yaml", "--interval", "15s")
     wait_for(lambda: any(name == "Skipped" for name, _ in served.runs("small")))
     wait_for(lambda: any(name == "Promoted" for name, _ in served.runs("small")))
     first = project.searches()
