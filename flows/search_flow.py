@@ -8,7 +8,6 @@ from typing import Any
 from prefect import State, flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import CancelledRun
 from prefect.states import Cancelled
 
 from flows.leaderboard import leaderboard
@@ -82,10 +81,11 @@ def run_tasks(run: Run, prepared: Prepared, state: SearchState) -> Result:
     """The tasks after `prepare`, one after the other, in a flow.
 
     Raises:
-        CancelledRun: the search was interrupted.
+        Interrupted: the search was stopped; its task is Cancelled.
     """
     progress = search_task(run, prepared, state)
-    assert not isinstance(progress, State)  # a state would have been raised as CancelledRun
+    if isinstance(progress, State):
+        raise Interrupted(progress.message or "interrupted", run.stop.by)
     evaluated = evaluate_task(run, prepared, state)
     promotion = promote_task(run, prepared, state, evaluated)
     return report_task(run, state, progress, evaluated, promotion)
@@ -110,12 +110,10 @@ def run_with_prefect(run: Run, on_start: Callable[[], None] = lambda: None) -> R
         state = run.find_search(prepared)
         try:
             return run_tasks(run, prepared, state)
-        except CancelledRun as stopped:
+        except Interrupted as stopped:
             return Cancelled(message=str(stopped))
 
-    try:
-        result = automl_search()
-    except CancelledRun as stopped:
-        raise Interrupted(str(stopped), run.stop.by) from None
-    assert isinstance(result, Result)
+    result = automl_search()
+    if isinstance(result, State):
+        raise Interrupted(result.message or "interrupted", run.stop.by)
     return result

@@ -92,8 +92,6 @@ def _yaml(value: object) -> str:
 
 
 def _run(config: ExperimentConfig, workspace: Workspace, *, promotes: bool) -> State[Any]:
-    from prefect.exceptions import CancelledRun
-
     from flows.run import AlreadyRunning, open_run
     from flows.scheduling.progress import reporting
     from flows.search_flow import prepare_task, run_tasks
@@ -117,7 +115,7 @@ def _run(config: ExperimentConfig, workspace: Workspace, *, promotes: bool) -> S
         return _end(config, event, result.outcome.line)
     except AlreadyRunning as error:
         return _end(config, "skipped", f"skipped: {config.name} is running ({error.holder})")
-    except (CancelledRun, Interrupted) as stopped:
+    except Interrupted as stopped:
         return _end(config, "interrupted", str(stopped))
     except AutoMLError as error:
         return _end(config, "failed", f"failed: {error}")
