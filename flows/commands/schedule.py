@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from flows.commands.loading import experiment_name
-from flows.commands.shown import Shown, lines, table
+from flows.commands.shown import Shown, lines
 from flows.environment import configure
 from flows.workspace import Workspace, find_workspace
 from pipeline.config import ScheduleConfig, load_experiment
@@ -106,16 +106,14 @@ def list_schedules() -> Shown:
     value: list[dict[str, Any]] = [asdict(row) for row in rows]
     if not rows:
         return lines(value, NOTHING)
-    body = [
-        [
-            row.experiment,
-            f"{row.when}{' (paused)' if row.paused else ''}",
-            "" if row.next is None or row.paused else f"{row.next.astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-            row.last or "",
-        ]
-        for row in rows
-    ]
-    return Shown(value, lambda console: console.print(table(["experiment", "schedule", "next", "last run"], body)))
+    texts = []
+    for row in rows:
+        coming = "paused" if row.paused else "not yet planned"
+        if row.next is not None and not row.paused:
+            coming = f"next {row.next.astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+        texts.append(f"{row.experiment}: {row.when}, {coming}")
+        texts += [] if row.last is None else [f"  last: {row.last}"]
+    return lines(value, *texts)
 
 
 def _workspace() -> Workspace:

@@ -156,7 +156,7 @@ async def _scheduled(client: PrefectClient, deployment: DeploymentResponse) -> S
         when=when,
         paused=deployment.paused or (schedule is not None and not schedule.active),
         next=coming[0].expected_start_time if coming else None,
-        last=f"{last[0].state_name}: {last[0].state.message or ''}" if last and last[0].state else None,
+        last=(last[0].state.message or last[0].state_name) if last and last[0].state else None,
     )
 
 

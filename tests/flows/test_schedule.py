@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from pipeline.files import holder_of
 from pipeline.records import RECORD
 from tests.flows.project import TABULAR, Project, make_table
 from tests.flows.served import Refused, Served, serving, wait_for
@@ -87,7 +88,8 @@ def test_ticks_search_new_data_once_and_say_why_they_skip(served: Served) -> Non
     make_table(project.folder, n=400, seed=1)  # other rows
     wait_for(lambda: len(project.searches()) == 2 and project.searches()[-1].status == "finished")
     project.here("schedule", "small", "--pause")
-    assert "paused" in project.here("schedule", "--list").out
+    assert "small: every 15 s, paused" in project.here("schedule", "--list").out
+    wait_for(lambda: holder_of(project.state / "locks" / "small.lock") is None)
 
     ended = {message for name, message in served.runs("small") if name in {"Promoted", "Completed"}}
     assert sum(m.startswith("promoted v1: ") for m in ended) == 1
