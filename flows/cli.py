@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -201,32 +202,62 @@ def stop(experiment: ExperimentName, as_json: AsJson = False) -> None:
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port.")] = 5000,
+    host: Annotated[str, typer.Option(help="A loopback address: the server has no authentication.")] = "127.0.0.1",
     tracking_uri: Annotated[str, typer.Option(help="The tracking store.")] = "sqlite:///mlruns/mlflow.db",
 ) -> None:
     """Serve MLflow's UI on loopback until Ctrl-C."""
     from flows.commands.ui import serve_ui
 
-    raise typer.Exit(serve_ui(port, tracking_uri))
+    raise typer.Exit(serve_ui(port, host, tracking_uri))
+
+
+@app.command()
+def sync(
+    experiment: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say again what a store missed: trials on record that Optuna or MLflow lack, runs without an owner, doubles."""
+    from flows.commands.sync import sync_searches
+
+    _print(sync_searches(experiment), as_json)
+
+
+@app.command()
+def gc(
+    experiment: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only this one.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="30d", help="Also whole searches that ended so long ago.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what nobody needs any more: never an unfinished search, never what champion or previous are made of."""
+    from flows.commands.collect import collect
+
+    _print(collect(experiment, older_than, dry_run=dry_run), as_json)
 
 
 @app.command()
 def doctor(
     tracking_uri: Annotated[str, typer.Option(help="The tracking store.")] = "sqlite:///mlruns/mlflow.db",
+    fix: Annotated[bool, typer.Option("--fix", help="Apply the remedies that cannot do harm.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check versions, devices, stores, locks and champions; every finding has a remedy."""
     from flows.commands.doctor import examine
 
-    examination = examine(tracking_uri)
+    examination = examine(tracking_uri, fix=fix)
     _print(examination, as_json)
     raise typer.Exit(1 if examination.value["problems"] else 0)
 
 
 def _print(shown: Any, as_json: bool) -> None:
     """`shown` is a `flows.commands.shown.Shown`."""
+    from pipeline.redaction import redacted
+
     if as_json:
-        print(json.dumps(shown.value, indent=1, default=str))
+        print(redacted(json.dumps(shown.value, indent=1, default=str)))
     else:
         shown.text(_console())
 
@@ -240,7 +271,14 @@ def _console() -> Console:
 def main() -> None:
     """Entry point: errors that we raise on purpose are one line on stderr and their exit code."""
     from pipeline.errors import AutoMLError, Interrupted
+    from pipeline.files import FULL
+    from pipeline.redaction import redact_logs, redact_tracebacks
 
+    redact_logs()
+    redact_tracebacks()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # LANG=C has no letter for every name
     try:
         app(standalone_mode=True)
     except Interrupted as stopped:
@@ -249,6 +287,12 @@ def main() -> None:
     except AutoMLError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: {error.strerror}{where}; free some space, and the same command goes on", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord
+from pipeline.text import inert
 
 
 class Row(BaseModel):
@@ -63,9 +64,5 @@ def to_csv(rows: Iterable[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Row.model_fields)
     for row in rows:
-        writer.writerow([_inert(value) for value in row.model_dump().values()])
+        writer.writerow([inert(value) for value in row.model_dump().values()])
     return text.getvalue()
-
-
-def _inert(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -66,7 +66,9 @@ def report_task(run: Run, state: SearchState, progress: Progress, evaluated: Eva
         description=f"Search {state.id}: best trials first",
     )
     create_markdown_artifact(
-        key=artifact_key(name, "summary"), markdown=result.report.read_text(), description=result.outcome.line
+        key=artifact_key(name, "summary"),
+        markdown=result.report.read_text(encoding="utf-8"),
+        description=result.outcome.line,
     )
     create_link_artifact(
         key=artifact_key(name, "mlflow"),

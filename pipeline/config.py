@@ -25,6 +25,8 @@ from pydantic import (
 from pipeline.data.config import DataConfig
 from pipeline.errors import ConfigError
 from pipeline.objective import METRICS
+from pipeline.redaction import redacted
+from pipeline.text import MAX_SHOWN, shortened, shown
 from pipeline.yaml_source import Source, parse_yaml
 
 VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
@@ -57,9 +59,14 @@ Duration = Annotated[
 ]
 
 
+def is_name(text: str) -> bool:
+    """Whether an experiment, a model or an alias may be called so."""
+    return NAME.fullmatch(text) is not None and text != "latest"
+
+
 def _name(value: object) -> object:
-    if isinstance(value, str) and (NAME.fullmatch(value) is None or value == "latest"):
-        raise ValueError(f"a name must match {NAME.pattern} and not be `latest`, but got {value!r}")
+    if isinstance(value, str) and not is_name(value):
+        raise ValueError(f"a name must match {NAME.pattern} and not be `latest`, but got {shown(value)}")
     return value
 
 
@@ -85,6 +92,8 @@ class Budget(_Section):
     time: Duration | None = None
     per_trial: Duration | None = None
     """After this long a trial's worker process is killed and the trial fails."""
+    failures: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """So many failed trials end the search. null: five and nothing else, or twenty and more than half of all."""
 
     @model_validator(mode="after")
     def _bounded(self) -> Budget:
@@ -131,6 +140,8 @@ class ResourcesConfig(_Section):
     slots_per_device: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
     cohort: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
     """Most trials that train as one computation; auto measures what pays."""
+    min_free_disk_gb: Annotated[float, Field(ge=0, le=1_000_000)] = 0.5
+    """Free GiB on the state folder's disk under which the search pauses."""
 
 
 class EvaluateConfig(_Section):
@@ -248,9 +259,19 @@ class ExperimentConfig(_Section):
         return self.promotion.model or self.name
 
     def to_yaml(self) -> str:
-        """The resolved file: every field, defaults included. Without `notify`: webhooks are secrets, and this is stored
-        with every search and run."""
-        return yaml.safe_dump(self.model_dump(mode="json", exclude={"notify"}), sort_keys=False, allow_unicode=True)
+        """The resolved file: every field, defaults included. It is kept with every search and run: secrets are masked,
+        and `notify` is left out, since a webhook's address is one."""
+        settings = self.model_dump(mode="json", exclude={"notify"})
+        return yaml.safe_dump(_redacted(settings), sort_keys=False, allow_unicode=True)
+
+
+def _redacted(value: Any) -> Any:
+    """Every text in a tree with its secrets masked."""
+    if isinstance(value, dict):
+        return {key: _redacted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_redacted(item) for item in value]
+    return redacted(value) if isinstance(value, str) else value
 
 
 def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> ExperimentConfig:
@@ -296,19 +317,21 @@ def _one_line(error: ValidationError, source: Source) -> ConfigError:
     mistakes = sorted(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
     first = mistakes[0]
     path = tuple(part for part in first["loc"] if not _is_union_branch(part))
+    if first["type"] == "extra_forbidden" and path[-1:] != first["loc"][-1:]:
+        path = (*path, first["loc"][-1])  # a key of the user's that looks like a branch of ours
     # A union reports every branch it tried; the deepest real key is what the user wrote.
     keys = source.longest_known(path)
-    name = ".".join(str(part) for part in path) or "the file"
+    name = shortened(".".join(str(part) for part in path), MAX_SHOWN) or "the file"
     file, line = source.where(keys)
     if first["type"] == "extra_forbidden":
         known = _fields_at(path[:-1])
-        close = difflib.get_close_matches(str(path[-1]), known, n=1)
+        close = difflib.get_close_matches(str(path[-1])[:MAX_SHOWN], known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known keys here: {', '.join(known)}"
         return ConfigError(f"unknown key `{name}`", hint, file=file, line=line)
     if first["type"] == "missing":
         return ConfigError(f"`{name}` is required", "add it to the file", file=file, line=line)
     what = first["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(first["input"], dict | list) or "but got" in what else f", but got {first['input']!r}"
+    given = "" if isinstance(first["input"], dict | list) or "but got" in what else f", but got {shown(first['input'])}"
     what = what[0].lower() + what[1:]
     return ConfigError(f"`{name}`: {what}{given}", file=file, line=line)
 

@@ -7,6 +7,7 @@
     │   ├── ConfigError                  the experiment file
     │   └── DataError                    the data it names
     ├── SearchError             exit 1   the search as a whole could not go on, or produced nothing
+    │   └── SearchPausedError            it stopped where it was, and is resumable
     ├── GateError               exit 1   a promotion was refused by its gates or by a moved champion
     ├── PackageError            exit 1   a model's files are damaged, foreign or out of bounds
     ├── StoreError              exit 1   MLflow or Optuna storage refused an operation for good
@@ -17,12 +18,22 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Final
+
+from pipeline.redaction import redacted
+from pipeline.text import one_line
+
+MAX_WHAT: Final = 800
+"""Longest rule or remedy in characters: what is wrong may be very long itself."""
 
 
 class AutoMLError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose. No message holds a secret that can be recognised."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class InputError(AutoMLError):
@@ -39,9 +50,10 @@ class InputError(AutoMLError):
 
     def __init__(self, what: str, remedy: str = "", *, file: str | Path | None = None, line: int | None = None) -> None:
         self.what, self.remedy, self.file, self.line = what, remedy, file, line
-        where = "" if file is None else f"{file}:{line}: " if line is not None else f"{file}: "
-        message = f"{where}{what}" + (f"; {remedy}" if remedy else "")
-        super().__init__(" ".join(message.split()))
+        at = "" if file is None else one_line(str(file), MAX_WHAT)
+        where = f"{at}:{line}: " if at and line is not None else f"{at}: " if at else ""
+        message = where + one_line(what, MAX_WHAT) + (f"; {one_line(remedy, MAX_WHAT)}" if remedy else "")
+        super().__init__(message)
 
 
 class ConfigError(InputError):
@@ -54,6 +66,10 @@ class DataError(InputError):
 
 class SearchError(AutoMLError):
     """The search as a whole failed: nothing completed, or its state on disk is contradictory."""
+
+
+class SearchPausedError(SearchError):
+    """The search cannot go on for now, the disk being full, say: nothing is lost, and the same command goes on."""
 
 
 class GateError(AutoMLError):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import SearchError
 from pipeline.files import write_atomic
+from pipeline.redaction import Redacted
 from pipeline.training.config import TrialConfig
 from pipeline.training.measurement import Measurement, State
 
@@ -38,17 +39,21 @@ class TrialRecord(BaseModel):
     metric: str
     objective: float | None
     """Best validation value of the metric; None unless the trial completed or was pruned after an epoch."""
+    objective_se: float | None = None
+    """Standard error of the objective over the folds; None without cross-validation."""
     best_epoch: int | None
     curve: tuple[Measurement, ...]
     n_params: int = 0
     train_s: float = 0.0
     peak_mb: float = 0.0
     cohort: str | None = None
-    error: str | None = None
-    traceback: str | None = None
+    error: Redacted | None = None
+    traceback: Redacted | None = None
     started: float
     finished: float
     worker: str = ""
+    duplicate_of: int | None = None
+    """The earlier trial with the same configuration whose result this is; None for one that was trained."""
     weights_sha256: str | None = None
     """Of `WEIGHTS` beside this record; None where the trial left no weights."""
 

@@ -12,9 +12,12 @@ from typing import Any
 import yaml
 
 from pipeline.errors import ConfigError
+from pipeline.text import MAX_SHOWN, shortened, shown
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 64
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a megabyte costs half a second in C, and 20 in Python
 
 Key = tuple[str | int, ...]
 
@@ -51,13 +54,12 @@ class Source:
         name, separator, raw = text.partition("=")
         keys = tuple(name.strip().split("."))
         if not separator or not all(keys):
-            raise ConfigError(f"--set must be key.path=value, but got {text!r}", "write for example search.seed=1")
+            raise ConfigError(f"--set must be key.path=value, but got {shown(text)}", "write for example search.seed=1")
         if keys[:2] == ("search", "space") and len(keys) > 3:
             keys = (*keys[:2], ".".join(keys[2:]))  # names in the space have dots of their own
         try:
-            value = (
-                _build(yaml.compose(raw, Loader=yaml.SafeLoader), f"--set {text}", (), {}, 0) if raw.strip() else None
-            )
+            _check_depth(raw, f"--set {text}")
+            value = _build(yaml.compose(raw, Loader=_LOADER), f"--set {text}", (), {}, 0) if raw.strip() else None
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: the value is not YAML", "quote it") from error
         section: Any = self.value
@@ -79,7 +81,7 @@ def parse_yaml(path: Path) -> Source:
     Raises:
         ConfigError: the file is missing, not a file, too large, not UTF-8, not YAML, or not a mapping.
     """
-    if not path.exists():
+    if not _exists(path):
         near = (
             difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
             if path.parent.is_dir()
@@ -103,7 +105,7 @@ def parse_yaml(path: Path) -> Source:
     lines: dict[Key, int] = {}
     try:
         _check_depth(text, path)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigError(
@@ -122,17 +124,24 @@ def parse_yaml(path: Path) -> Source:
     return Source(str(path), value, lines)
 
 
-def _check_depth(text: str, path: Path) -> None:
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long, say: there is no such file
+        return False
+
+
+def _check_depth(text: str, file: str | Path) -> None:
     """Refuse what would exhaust the parser's recursion, and anchors, before a tree is built."""
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ConfigError(
-                "anchors and aliases are not allowed", "write the value out", file=path, line=_line(event)
+                "anchors and aliases are not allowed", "write the value out", file=file, line=_line(event)
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise ConfigError(f"nesting must be <= {MAX_DEPTH} levels", "flatten it", file=path, line=_line(event))
+            raise ConfigError(f"nesting must be <= {MAX_DEPTH} levels", "flatten it", file=file, line=_line(event))
 
 
 def _line(event: yaml.Event) -> int | None:
@@ -152,7 +161,9 @@ def _build(node: yaml.Node | None, file: str, path: Key, lines: dict[Key, int], 
             if key is None:
                 raise ConfigError("keys must be plain text", "quote the key", file=file, line=at)
             if key in mapping:
-                raise ConfigError(f"duplicate key `{key}`", "keep one of the two", file=file, line=at)
+                raise ConfigError(
+                    f"duplicate key `{shortened(key, MAX_SHOWN)}`", "keep one of the two", file=file, line=at
+                )
             lines[(*path, key)] = at
             mapping[key] = _build(value_node, file, (*path, key), lines, depth + 1)
         return mapping
@@ -166,13 +177,13 @@ def _scalar(node: yaml.ScalarNode, file: str, line: int) -> Any:
     """A scalar, without YAML 1.1's surprises: ``1e-3`` is a number; sexagesimals, octals and dates are refused."""
     tag, text = node.tag, node.value
     if tag == "tag:yaml.org,2002:str":
-        return float(text) if node.style is None and _FLOAT.fullmatch(text) else text
+        return _finite(text, file, line) if not node.style and _FLOAT.fullmatch(text) else text
     if tag == "tag:yaml.org,2002:null":
         return None
     if tag == "tag:yaml.org,2002:bool":
         if text.lower() not in {"true", "false"}:
             raise ConfigError(
-                f"{text!r} would be read as true or false",
+                f"{shown(text)} would be read as true or false",
                 "write true or false, or quote the word",
                 file=file,
                 line=line,
@@ -181,27 +192,34 @@ def _scalar(node: yaml.ScalarNode, file: str, line: int) -> Any:
     if tag == "tag:yaml.org,2002:int":
         if not re.fullmatch(r"[-+]?(0|[1-9]\d{0,17})", text):
             raise ConfigError(
-                f"{text!r} is not a plain decimal number",
+                f"{shown(text)} is not a plain decimal number",
                 "write decimal digits only, or quote it",
                 file=file,
                 line=line,
             )
         return int(text)
     if tag == "tag:yaml.org,2002:float":
-        try:
-            value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-        except ValueError:
-            raise ConfigError(
-                f"{text!r} is not a plain decimal number", "write digits and a point, or quote it", file=file, line=line
-            ) from None
-        if not math.isfinite(value):
-            raise ConfigError(
-                f"numbers must be finite, but got {text!r}", "write a finite number", file=file, line=line
-            )
-        return value
+        return _finite(text.lower().replace(".inf", "inf").replace(".nan", "nan"), file, line)
     raise ConfigError(
-        f"{text!r} has the type {tag.rsplit(':', 1)[-1]}, which an experiment file does not use",
+        f"{shown(text)} has the type {tag.rsplit(':', 1)[-1]}, which an experiment file does not use",
         "quote it",
         file=file,
         line=line,
     )
+
+
+def _finite(text: str, file: str, line: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ConfigError(
+            f"{shown(text)} is not a plain decimal number",
+            "write digits and a point, or quote it",
+            file=file,
+            line=line,
+        ) from None
+    if not math.isfinite(value):
+        raise ConfigError(
+            f"numbers must be finite, but got {shown(text)}", "write a finite number", file=file, line=line
+        )
+    return value

@@ -14,10 +14,13 @@ from flows.commands.loading import load
 from flows.commands.shown import Shown, table
 from flows.stages import check_against_data
 from pipeline.data.prepare import Prepared, prepare
+from pipeline.text import one_line, visible
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import find_slots
 from pipeline.training.learner import SoloLearner, n_batches
 from search_spaces import default_trial
+
+MAX_LINE = 2000
 
 
 def check_experiment(file: Path, overrides: tuple[str, ...]) -> Shown:
@@ -38,7 +41,7 @@ def check_experiment(file: Path, overrides: tuple[str, ...]) -> Shown:
         "labels": list(spec.labels),
         "metric": checked.objective.metric,
         "direction": checked.objective.direction,
-        "rows": {"train": spec.n_train, "validation": spec.n_validation, "test": len(prepared.sealed)},
+        "rows": _rows(prepared),
         "columns": dict(prepared.schema),
         "findings": [finding.model_dump() for finding in prepared.findings],
         "slots": [slot.name for slot in slots],
@@ -64,8 +67,14 @@ def _measure(family: str, prepared: Prepared, settings: TrainSettings, device_na
         "n_params": learner.n_params(0),
         "batch_size": size,
         "ms_per_batch": round(1000 * seconds, 2),
-        "s_per_epoch": round(seconds * n_batches(prepared.spec.n_train, size), 2),
+        "s_per_epoch": round(seconds * n_batches(prepared.spec.n_train, size) * max(1, prepared.spec.n_folds), 2),
     }
+
+
+def _rows(prepared: Prepared) -> dict[str, int]:
+    spec = prepared.spec
+    how = {"folds": spec.n_folds} if spec.n_folds else {"validation": spec.n_validation}
+    return {"train": spec.n_train, **how, "test": len(prepared.sealed)}
 
 
 def _show(console: Console, value: dict[str, Any]) -> None:
@@ -74,13 +83,15 @@ def _show(console: Console, value: dict[str, Any]) -> None:
         f"{value['experiment']}: {value['kind']} data, {value['task']}, {value['direction']} {value['metric']}",
         markup=False,
     )
-    console.print(f"rows: {rows['train']} train, {rows['validation']} validation, {rows['test']} sealed test")
+    validated = f"{rows['folds']} folds" if "folds" in rows else f"{rows['validation']} validation"
+    console.print(f"rows: {rows['train']} train, {validated}, {rows['test']} sealed test")
     columns = value["columns"]
     shown = ", ".join(f"{name}: {kind}" for name, kind in list(columns.items())[:20])
-    console.print(f"columns: {shown}{' …' if len(columns) > 20 else ''}", markup=False)
+    console.print(visible(f"columns: {shown}{' …' if len(columns) > 20 else ''}"), markup=False)
     for finding in value["findings"]:
         remedy = f"; {finding['remedy']}" if finding["remedy"] else ""
-        console.print(f"{finding['severity']}: {finding['subject']}: {finding['message']}{remedy}", markup=False)
+        line = f"{finding['severity']}: {finding['subject']}: {finding['message']}{remedy}"
+        console.print(one_line(line, MAX_LINE), markup=False)
     console.print(f"slots: {', '.join(value['slots'])}")
     console.print(
         table(

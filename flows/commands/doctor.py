@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import yaml
 from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
@@ -18,10 +19,15 @@ from rich.console import Console
 from flows.commands.shown import Shown
 from flows.environment import configure
 from flows.workspace import Workspace, find_workspace
-from pipeline.errors import AutoMLError
+from pipeline.config import ExperimentConfig
+from pipeline.errors import AutoMLError, StoreError
 from pipeline.files import Locked, exclusive_lock
-from pipeline.packaging.verify import load_package
-from pipeline.search.directory import read_state
+from pipeline.records import read_records
+from pipeline.registry.loading import load_version
+from pipeline.search.directory import LOCK, SearchState, read_state
+
+if TYPE_CHECKING:
+    from pipeline.tracking.base import Tracker
 
 PACKAGES = ("torch", "optuna", "mlflow", "prefect", "fastapi", "scikit-learn", "pydantic")
 MIN_FREE_GB = 2.0
@@ -38,8 +44,12 @@ class Diagnosis(BaseModel):
     remedy: str = ""
 
 
-def examine(tracking_uri: str) -> Shown:
-    """Everything there is to look at, in order."""
+def examine(tracking_uri: str, *, fix: bool = False) -> Shown:
+    """Everything there is to look at, in order.
+
+    Args:
+        fix: bring stores in line with the records where a kill left them behind; nothing else is safe to do unasked.
+    """
     workspace = find_workspace()
     configure(workspace.prefect_home)
     found: list[Diagnosis] = []
@@ -49,10 +59,15 @@ def examine(tracking_uri: str) -> Shown:
         lambda: _disk(workspace),
         lambda: _tracking(workspace, tracking_uri),
         lambda: _searches(workspace),
+        lambda: _left_behind(workspace, fix),
         lambda: _champions(workspace, tracking_uri),
     )
     for check in checks:
-        found.extend(check())
+        try:
+            found.extend(check())
+        except StoreError as error:
+            remedy = "start the server, or correct the tracking URI"
+            found.append(Diagnosis(state="problem", subject="tracking", message=str(error), remedy=remedy))
     problems = [item for item in found if item.state == "problem"]
     value: dict[str, Any] = {"problems": len(problems), "findings": [item.model_dump() for item in found]}
 
@@ -122,7 +137,10 @@ def _disk(workspace: Workspace) -> Iterator[Diagnosis]:
 def _tracking(workspace: Workspace, tracking_uri: str) -> Iterator[Diagnosis]:
     uri = workspace.tracking_uri(tracking_uri)
     if not uri.startswith("sqlite:///"):
-        yield Diagnosis(state="ok", subject="tracking", message=uri.split("@")[-1])
+        from pipeline.registry.mlflow import MLflowRegistry
+
+        n_models = len(MLflowRegistry(uri, workspace.state / "registry").names())
+        yield Diagnosis(state="ok", subject="tracking", message=f"{uri.split('@')[-1]}, {n_models} registered models")
         return
     path = Path(uri.removeprefix("sqlite:///"))
     if not path.exists():
@@ -154,7 +172,7 @@ def _searches(workspace: Workspace) -> Iterator[Diagnosis]:
         if state is None or state.status != "unfinished":
             continue
         try:
-            with exclusive_lock(directory / "lock", "automl doctor"):
+            with exclusive_lock(directory / LOCK, "automl doctor"):
                 yield Diagnosis(
                     state="problem",
                     subject=state.id,
@@ -163,6 +181,60 @@ def _searches(workspace: Workspace) -> Iterator[Diagnosis]:
                 )
         except Locked as error:
             yield Diagnosis(state="ok", subject=state.id, message=f"running: {error.holder}")
+
+
+def _left_behind(workspace: Workspace, fix: bool) -> Iterator[Diagnosis]:
+    """What a kill left of searches that nobody runs: the records are whole, the stores behind them."""
+    from flows.commands.sync import search_directories, sync_search
+
+    trackers: dict[str, Tracker] = {}
+    for directory in search_directories(workspace, None):
+        try:
+            with exclusive_lock(directory / LOCK, "automl doctor"):
+                state = read_state(directory)
+                findings = [] if state is None else _behind(workspace, directory, state, trackers)
+                if state is not None and findings and fix:
+                    sync_search(workspace, directory, state, trackers)
+                    yield Diagnosis(state="ok", subject=directory.name, message=f"fixed: {'; '.join(findings)}")
+                elif findings:
+                    remedy = "`automl doctor --fix` or `automl sync`"
+                    what = "; ".join(findings)
+                    yield Diagnosis(state="problem", subject=directory.name, message=what, remedy=remedy)
+        except Locked:
+            continue
+        except StoreError:
+            raise
+        except AutoMLError as error:
+            yield Diagnosis(state="problem", subject=directory.name, message=str(error), remedy="see the message")
+
+
+def _behind(workspace: Workspace, directory: Path, state: SearchState, trackers: dict[str, Tracker]) -> list[str]:
+    from pipeline.search.journal import is_torn
+    from pipeline.search.study import JOURNAL
+    from pipeline.tracking.mlflow import MLflowTracker
+    from pipeline.tracking.replay import read_replay
+
+    found = []
+    if is_torn(directory / JOURNAL):
+        found.append("the journal's last entry is torn")
+    config = ExperimentConfig.model_validate(yaml.safe_load(state.config_yaml))
+    if read_replay(directory) is None or not workspace.has_store(config.tracking.uri):
+        return found
+    uri = workspace.tracking_uri(config.tracking.uri)
+    if uri not in trackers:
+        trackers[uri] = MLflowTracker(uri, workspace.artifacts)
+    survey = trackers[uri].survey(state.id)
+    records = {record.number: record.state for record in read_records(directory)}
+    if survey is None:
+        return [*found, f"MLflow has none of its {len(records)} trials"]
+    missing = sum(survey.states.get(number) != ended for number, ended in records.items())
+    if missing:
+        found.append(f"MLflow lacks the end of {missing} trials")
+    if survey.running:
+        found.append(f"{survey.running} runs are RUNNING and nobody runs the search")
+    if survey.doubled:
+        found.append(f"{survey.doubled} runs are there twice")
+    return found
 
 
 def _champions(workspace: Workspace, tracking_uri: str) -> Iterator[Diagnosis]:
@@ -179,7 +251,7 @@ def _champions(workspace: Workspace, tracking_uri: str) -> Iterator[Diagnosis]:
             continue
         try:
             with tempfile.TemporaryDirectory(prefix="automl-doctor-") as scratch:
-                load_package(registry.download(name, champion.version, Path(scratch)))
+                load_version(registry, champion, Path(scratch))
         except AutoMLError as error:
             yield Diagnosis(
                 state="problem",

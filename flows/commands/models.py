@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -13,14 +14,15 @@ from flows.commands.loading import find_search, load
 from flows.commands.shown import Shown, lines, table
 from flows.environment import configure
 from flows.workspace import Workspace, find_workspace
-from pipeline.config import NAME
+from pipeline.config import NAME, is_name
 from pipeline.data.source import read_features
 from pipeline.errors import GateError, InputError
 from pipeline.packaging.predictor import Predictor
-from pipeline.packaging.verify import load_package
 from pipeline.records import read_record, trial_directory
 from pipeline.registry.base import CHAMPION, ModelVersion
+from pipeline.registry.loading import load_version
 from pipeline.registry.promotion import Move, history, rollback
+from pipeline.text import shown
 
 NONE_YET = "no registered models yet; `automl run FILE` registers the first"
 
@@ -42,16 +44,44 @@ def _registry(workspace: Workspace, tracking_uri: str) -> Any:
     return MLflowRegistry(workspace.tracking_uri(tracking_uri), workspace.state / "registry")
 
 
+def _parts(model: str) -> tuple[str, str, str]:
+    """Name, alias and version of ``NAME``, ``NAME@alias`` or ``NAME/3``; empty where they are not given.
+
+    Raises:
+        InputError: anything else.
+    """
+    name, _, alias = model.partition("@")
+    name, _, number = name.partition("/")
+    if not is_name(name) or (alias and not is_name(alias)) or (number and not number.isdecimal()):
+        raise InputError(
+            f"a model must be NAME, NAME@ALIAS or NAME/VERSION, but got {shown(model)}", "see `automl models`"
+        )
+    return name, alias, number
+
+
+def _check_name(model: str) -> None:
+    if not is_name(model):
+        raise InputError(f"a model's name must match {NAME.pattern}, but got {shown(model)}", "see `automl models`")
+
+
+def _check_output(output: Path) -> None:
+    """Raises InputError where predictions cannot be written, before they are made."""
+    if output.suffix not in {".csv", ".parquet"}:
+        raise InputError(f"the output must be a .csv or .parquet file, but got {shown(output.name)}", "rename it")
+    if output.exists() and not output.is_file():
+        raise InputError(f"the output {shown(str(output))} exists and is no file", "choose another name")
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(output if output.exists() else folder, os.W_OK, effective_ids=True):
+        raise InputError(f"the output {shown(str(output))} cannot be written", "choose another folder")
+
+
 def _version(registry: Any, model: str) -> ModelVersion:
     """The version that ``NAME``, ``NAME@alias`` or ``NAME/3`` means.
 
     Raises:
         InputError: there is none.
     """
-    name, _, alias = model.partition("@")
-    name, _, number = name.partition("/")
-    if NAME.fullmatch(name) is None:
-        raise InputError(f"a model must be NAME, NAME@ALIAS or NAME/VERSION, but got {model!r}", "see `automl models`")
+    name, alias, number = _parts(model)
     versions: tuple[ModelVersion, ...] = registry.versions(name)
     if not versions:
         known = ", ".join(registry.names()) or "none yet"
@@ -67,13 +97,13 @@ def _version(registry: Any, model: str) -> ModelVersion:
 
 def predict_source(model: str, source: str, output: Path, tracking_uri: str) -> Shown:
     """Write predictions for every row of a source, in its order."""
-    if output.suffix not in {".csv", ".parquet"}:
-        raise InputError(f"the output must be a .csv or .parquet file, but got {output.name!r}", "rename it")
+    _check_output(output)
+    _parts(model)
     workspace = find_workspace()
     registry = _registry(workspace, tracking_uri)
     version = _version(registry, model)
     with tempfile.TemporaryDirectory(prefix="automl-predict-") as scratch:
-        predictor: Predictor = load_package(registry.download(version.name, version.version, Path(scratch)))
+        predictor: Predictor = load_version(registry, version, Path(scratch))
         features = read_features(source, predictor.spec.kind)
         predictions = predictor.predict(features)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -141,12 +171,13 @@ def promote_trial(
 
 def rollback_model(model: str, reason: str, tracking_uri: str) -> Shown:
     """The previous champion becomes the champion again, after it has been loaded and verified."""
+    _check_name(model)
     workspace = find_workspace()
     registry = _registry(workspace, tracking_uri)
     with tempfile.TemporaryDirectory(prefix="automl-rollback-") as scratch:
 
         def verify(version: ModelVersion) -> None:
-            load_package(registry.download(version.name, version.version, Path(scratch)))
+            load_version(registry, version, Path(scratch))
 
         version = rollback(registry, model, verify=verify, ledger=workspace.ledger, reason=reason)
     line = f"{model}: v{version.version} is the champion again"
@@ -155,6 +186,8 @@ def rollback_model(model: str, reason: str, tracking_uri: str) -> Shown:
 
 def show_models(model: str | None, tracking_uri: str) -> Shown:
     """Versions and aliases, newest first, and every move of the champion."""
+    if model is not None:
+        _check_name(model)
     workspace = find_workspace()
     if model is None and not workspace.has_store(tracking_uri):
         return lines({}, NONE_YET)

@@ -71,7 +71,8 @@ def run_experiment(file: Path, overrides: tuple[str, ...], *, new: bool, prefect
         score = winner.test[evaluation.metric]
         out.print(summary(result.progress), markup=False)
         out.print(
-            f"winner #{winner.trial:03d} {winner.family}: {evaluation.metric} {winner.validation:.4f} on validation, "
+            f"winner #{winner.trial:03d} {winner.family}: {evaluation.metric} {winner.score} "
+            f"{'on validation' if winner.validation_se is None else 'cross-validated'}, "
             f"{score} on the sealed test ({evaluation.n_rows} rows)",
             markup=False,
         )

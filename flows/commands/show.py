@@ -13,6 +13,7 @@ from flows.live import clock
 from flows.workspace import find_workspace
 from pipeline.errors import InputError
 from pipeline.records import read_record, read_records, trial_directory
+from pipeline.text import one_line, visible
 
 
 def show_leaderboard(experiment: str, search: str | None, limit: int | None, as_csv: bool) -> Shown:
@@ -31,7 +32,7 @@ def show_leaderboard(experiment: str, search: str | None, limit: int | None, as_
             "" if row.rank is None else str(row.rank),
             f"#{row.trial:03d}",
             row.family,
-            row.state + (f": {row.error[:60]}" if row.error else ""),
+            row.state + (f": {one_line(row.error, 60)}" if row.error else ""),
             "" if row.score is None else f"{row.score:.4f}",
             "" if row.best_epoch is None else f"{row.best_epoch}/{row.epochs}",
             f"{row.n_params:,}",
@@ -74,9 +75,9 @@ def show_trial(experiment: str, number: int, search: str | None) -> Shown:
             markup=False,
         )
         if record.error:
-            console.print(f"why: {record.error}", markup=False)
+            console.print(visible(f"why: {record.error}"), markup=False)
         if record.traceback:
-            console.print(record.traceback, markup=False)
+            console.print(visible(record.traceback), markup=False)
         for name, chosen in record.params.items():
             console.print(f"  {name}: {chosen}", markup=False)
         metrics = list(record.curve[0].metrics) if record.curve else []

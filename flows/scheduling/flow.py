@@ -138,7 +138,7 @@ def _supersede(run: Run, prepared: Prepared) -> str | None:
     if not earlier:
         return None
     latest = earlier[-1]
-    differ = stages.differing(latest, config, prepared)
+    differ = stages.differing(workspace, latest, config, prepared)
     if latest.status == "unfinished" and differ:
         get_run_logger().warning("search %s is superseded: %s", latest.id, "; ".join(differ[:5]))
         reason = f"superseded: {'; '.join(differ[:5])}"

@@ -18,6 +18,7 @@ from pipeline.packaging.predictor import Predictor
 from pipeline.packaging.verify import load_package
 from pipeline.records import TrialRecord, read_records, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
+from pipeline.registry.loading import load_version
 from pipeline.search.directory import (
     SearchState,
 )
@@ -113,4 +114,4 @@ def _finalist_metrics(test: Mapping[str, Interval]) -> dict[str, float]:
 
 
 def _load_version(registry: ModelRegistry, version: ModelVersion, directory: Path) -> Predictor:
-    return load_package(registry.download(version.name, version.version, directory / f"champion-v{version.version}"))
+    return load_version(registry, version, directory / f"champion-v{version.version}")

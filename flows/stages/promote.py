@@ -8,8 +8,8 @@ from flows.stages.evaluate import Evaluated
 from flows.stages.experiment import Experiment
 from pipeline.data.prepare import Prepared
 from pipeline.evaluation.gates import GateResult, judge
-from pipeline.packaging.verify import load_package
 from pipeline.registry.base import ModelRegistry, ModelVersion
+from pipeline.registry.loading import load_version
 from pipeline.registry.promotion import promote
 from pipeline.search.directory import (
     SearchState,
@@ -89,7 +89,7 @@ def make_champion(
     directory = experiment.workspace.search(state.id)
 
     def verify(version: ModelVersion) -> None:
-        load_package(registry.download(version.name, version.version, directory / f"verify-v{version.version}"))
+        load_version(registry, version, directory / f"verify-v{version.version}")
 
     return promote(
         registry,

@@ -13,10 +13,12 @@ from flows.stores import Stores
 from pipeline.evaluation.finalists import Evaluation
 from pipeline.files import write_atomic
 from pipeline.records import TrialRecord, read_records
+from pipeline.redaction import redacted
 from pipeline.search.directory import (
     SearchState,
 )
 from pipeline.search.progress import Progress
+from pipeline.text import markdown
 
 SUMMARY = "summary.md"
 
@@ -35,7 +37,7 @@ def report_stage(
     rows = leaderboard(records)
     write_atomic(directory / "leaderboard.csv", to_csv(rows).encode())
     write_atomic(directory / "leaderboard.json", json.dumps([row.model_dump() for row in rows]).encode())
-    text = summary_markdown(state, records, evaluated.evaluation, promotion)
+    text = redacted(summary_markdown(state, records, evaluated.evaluation, promotion))
     write_atomic(directory / SUMMARY, text.encode())
     evaluation = evaluated.evaluation
     counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
@@ -64,24 +66,29 @@ def summary_markdown(
     """The result of a search in a page of Markdown: the answer first."""
     metric = evaluation.metric
     lines = [
-        f"# {state.experiment}: {promotion.line}",
+        f"# {state.experiment}: {markdown(promotion.line)}",
         "",
-        f"Search `{state.id}`, {len(records)} trials, ended because: {state.reason or 'running'}.",
+        f"Search `{state.id}`, {len(records)} trials, ended because: {markdown(state.reason or 'running')}.",
         "",
         f"## Finalists on the sealed test ({evaluation.n_rows} rows, read once)",
         "",
         f"| trial | family | validation {metric} | test {metric} | parameters |",
         "|---|---|---|---|---|",
         *(
-            f"| #{f.trial:03d} | {f.family} | {f.validation:.4f} | {f.test[metric]} | {f.n_params:,} |"
+            f"| #{f.trial:03d} | {f.family} | {f.score} | {f.test[metric]} | {f.n_params:,} |"
             for f in evaluation.finalists
         ),
+        "",
+        evaluation.choice,
         "",
         f"Optimism of the search (validation minus test of the winner): {evaluation.optimism:+.4f}.",
         "",
         "## Gates",
         "",
-        *(f"- {'passed' if g.passed else 'not passed'}: {g.gate} ({g.evidence})" for g in promotion.gates),
+        *(
+            f"- {'passed' if g.passed else 'not passed'}: {markdown(f'{g.gate} ({g.evidence})')}"
+            for g in promotion.gates
+        ),
         "",
         "## Best trials",
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,9 +11,10 @@ from pathlib import Path
 from flows.stages.evaluate import package_trial
 from flows.stages.experiment import Checked, Experiment, check_against_data
 from flows.stores import DELIVERY_S, Stores
+from flows.workspace import Workspace
 from pipeline.config import ExperimentConfig
 from pipeline.data.prepare import Prepared
-from pipeline.errors import ConfigError, Interrupted, SearchError
+from pipeline.errors import ConfigError, Interrupted, SearchError, SearchPausedError
 from pipeline.records import read_records
 from pipeline.search.asking import SearchPlan
 from pipeline.search.calibrations import Calibrations
@@ -31,11 +33,14 @@ from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.sink import TrackerSink
 from pipeline.search.study import open_study
 from pipeline.tracking.base import SearchInfo
+from pipeline.tracking.replay import Replay, read_replay, write_replay
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import find_slots
 from search_spaces import default_params, suggest_trial
 from search_spaces.narrow import Narrowed
 
+PARENT_RUN_WAIT_S = 10.0
+"""How long a search waits for its parent run to exist before it begins all the same."""
 PREVIOUS_BEST = 3
 """How many of the last search's best trials a new one tries first."""
 
@@ -50,7 +55,7 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
     earlier = states_of(workspace.state, config.name)
     if earlier and not new:
         latest = earlier[-1]
-        changes = differing(latest, config, prepared)
+        changes = differing(workspace, latest, config, prepared)
         if not changes:
             return latest.model_copy(update={"config_yaml": config.to_yaml()})
         if latest.status == "unfinished":
@@ -69,10 +74,14 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
     )
 
 
-def differing(state: SearchState, config: ExperimentConfig, prepared: Prepared) -> list[str]:
-    """What keeps a run from going on with a search: settings, or the data itself."""
-    data = ["the data itself"] if state.fingerprint != prepared.fingerprint else []
-    return differences(state.config_yaml, config.to_yaml()) + data
+def differing(workspace: Workspace, state: SearchState, config: ExperimentConfig, prepared: Prepared) -> list[str]:
+    """What keeps a run from going on with a search: settings, or the data itself, with its rows then and now."""
+    changes = differences(state.config_yaml, config.to_yaml())
+    if state.fingerprint != prepared.fingerprint:
+        earlier = read_replay(workspace.search(state.id))
+        rows = "" if earlier is None else f": {earlier.info.n_rows} rows then, {prepared.n_rows} now"
+        changes.append(f"the data itself{rows}")
+    return changes
 
 
 def search_stage(
@@ -87,7 +96,8 @@ def search_stage(
 
     Raises:
         Interrupted: a stop was asked for; the search is resumable.
-        SearchError: another controller holds it, or every trial fails.
+        SearchPausedError: the disk is full; the search is resumable.
+        SearchError: another controller holds it, or too many trials fail.
     """
     config, workspace = experiment.config, experiment.workspace
     checked = check_against_data(config, prepared)
@@ -122,6 +132,7 @@ def search_stage(
             calibrations=Calibrations(workspace.state / "calibration.json", slots[0].device),
             first=_first_trials(experiment, prepared, checked, state),
             lockstep=deterministic,
+            disk_floor=round(config.resources.min_free_disk_gb * 2**30),
             # Its size is measured, and measurements differ from run to run.
             max_cohort=1 if deterministic and cohort is None else cohort,
         )
@@ -129,7 +140,7 @@ def search_stage(
         used = slots[:1] if deterministic else slots
         # Workers start while MLflow opens; the first word to a store waits for it.
         with WorkerPool(used, prepared.directory, settings, directory / "workers") as pool, _delivering(stores):
-            stores.tracker.start_search(_search_info(config, prepared, state, checked))
+            _start_search(stores, directory, prepared, _search_info(config, prepared, state, checked))
             sink = TrackerSink(
                 stores.background,
                 state.id,
@@ -139,6 +150,9 @@ def search_stage(
             controller = Controller(plan, study, pool, sink, stop, _saving(directory, state, on_progress), elapsed)
             try:
                 reason = controller.run()
+            except SearchPausedError:
+                stores.background.interrupt_search(state.id)
+                raise
             except SearchError as error:
                 write_state(directory, state.model_copy(update={"status": "failed", "reason": str(error)}))
                 stores.background.flush(DELIVERY_S)
@@ -150,9 +164,23 @@ def search_stage(
             directory, state.model_copy(update={"elapsed": controller.elapsed, "status": status, "reason": reason})
         )
     if not finished:
-        stores.tracker.interrupt_search(state.id)
+        stores.background.interrupt_search(state.id)
         raise Interrupted(f"search {state.id} is interrupted; the same command goes on with it", stop.by)
     return controller.progress
+
+
+def _start_search(stores: Stores, directory: Path, prepared: Prepared, info: SearchInfo) -> None:
+    """Create the parent run, and keep on disk what replaying the search needs. A store that is away is not waited for.
+
+    Raises:
+        StoreRefusedError: the store does not want this search at all.
+    """
+    write_replay(directory, Replay(info=info, prepared=prepared.directory.name))
+    started = stores.background.start_search(info)
+    try:
+        started.result(PARENT_RUN_WAIT_S)
+    except TimeoutError:
+        print("warning: MLflow does not answer; the search goes on, and is delivered when it does", file=sys.stderr)
 
 
 @contextmanager
@@ -196,6 +224,7 @@ def _search_info(config: ExperimentConfig, prepared: Prepared, state: SearchStat
         "data.task": prepared.spec.task,
         "data.n_train": str(prepared.spec.n_train),
         "data.n_validation": str(prepared.spec.n_validation),
+        "data.n_folds": str(prepared.spec.n_folds),
         "data.n_test": str(len(prepared.sealed)),
     }
     return SearchInfo(
@@ -229,6 +258,6 @@ def _first_trials(
 
 def _best_params(directory: Path, checked: Checked) -> list[dict[str, object]]:
     complete = [r for r in read_records(directory) if r.state == "COMPLETE" and r.metric == checked.objective.metric]
-    complete = [r for r in complete if r.family in checked.families]
+    complete = [r for r in complete if r.family in checked.families and r.duplicate_of is None]
     ranked = sorted(complete, key=lambda r: checked.objective.rank_key(r.objective or 0.0))
     return [dict(record.params) for record in ranked[:PREVIOUS_BEST]]

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 
 from pipeline.data.config import ColumnType, DataConfig
 from pipeline.data.dataset import Dataset, Rows
@@ -28,7 +29,7 @@ from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.data.values import numbers
 from pipeline.errors import DataError
 
-PREPARATION_VERSION: Final = 2
+PREPARATION_VERSION: Final = 3
 """Raised when the same data and config would give other tensors."""
 
 
@@ -57,19 +58,25 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
     name = config.target or "target"
     target = infer_target(_target(data), name, data.kind, config.task)
     split, split_findings = _split(config, data, target, with_test=separate_test is None)
-    train, validation = data.take(split.train), data.take(split.validation)
+    train = data.take(split.train)
+    validation = train if split.folds is not None else data.take(split.validation)
     test = data.take(split.test) if separate_test is None else separate_test
     preprocessor, fit_findings = _fit(config, train, split.train)
     inputs = preprocessor.transform(train.features)
-    spec = _spec(preprocessor, inputs, target, train, len(validation))
+    folds = None if split.folds is None else torch.from_numpy(split.folds)
+    spec = _spec(preprocessor, inputs, target, train, len(validation), 0 if folds is None else config.split.folds)
     _check_test(spec, preprocessor, test)
     encoded = encode_target(spec, _target(train))
     leaks = find_leaks(train, preprocessor, encoded.numpy(), name)
+    training = Part(inputs, encoded)
     development = Development(
         spec=spec,
-        train=Part(inputs, encoded),
-        validation=Part(preprocessor.transform(validation.features), encode_target(spec, _target(validation))),
+        train=training,
+        validation=training
+        if folds is not None
+        else Part(preprocessor.transform(validation.features), encode_target(spec, _target(validation))),
         fingerprint=_fingerprint(config, data, separate_test),
+        folds=folds,
     )
     return Assembled(
         development=development,
@@ -117,7 +124,9 @@ def _fit(config: DataConfig, train: Dataset, rows: Rows) -> tuple[Preprocessor, 
     return fit_sequence(features), ()
 
 
-def _spec(preprocessor: Preprocessor, inputs: Inputs, target: Target, train: Dataset, n_validation: int) -> DataSpec:
+def _spec(
+    preprocessor: Preprocessor, inputs: Inputs, target: Target, train: Dataset, n_validation: int, n_folds: int
+) -> DataSpec:
     shape: dict[str, object]
     if isinstance(preprocessor, TabularPreprocessor):
         shape = {
@@ -139,6 +148,7 @@ def _spec(preprocessor: Preprocessor, inputs: Inputs, target: Target, train: Dat
             "target_scale": scale,
             "n_train": len(train),
             "n_validation": n_validation,
+            "n_folds": n_folds,
             **shape,
         }
     )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from pipeline.data.spec import Kind, Task
 
-SplitBy = Literal["auto", "random", "stratified", "group", "time"]
+SplitBy = Literal["auto", "random", "stratified", "group", "time", "kfold"]
 ColumnType = Literal["numeric", "categorical", "drop"]
 
 
@@ -26,12 +26,16 @@ class SplitConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: SplitBy = "auto"
-    """auto: stratified for classes, random for regression. group: no value of `column` is in two parts. time: the last
-    rows by `column` are the test, those before them the validation part."""
+    """auto: stratified for classes, random for regression, kfold where the validation part would be small. group: no
+    value of `column` is in two parts. time: the last rows by `column` are the test, those before them the validation
+    part. kfold: every trial is cross-validated on the rows that are not the test; with `column` its values stay
+    together."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of all rows of ``data.source``."""
+    """Share of all rows of ``data.source``; not used by kfold."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of all rows of ``data.source``; not used where ``data.test`` names a file."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    """How many, by kfold. Each trial trains once a fold and once on all rows."""
     column: ColumnName | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
@@ -44,8 +48,10 @@ class SplitConfig(BaseModel):
             )
         if self.by in ("group", "time") and self.column is None:
             raise ValueError(f"a split by {self.by} needs `column`, but it is null; name the {self.by} column")
-        if self.by not in ("group", "time") and self.column is not None:
-            raise ValueError(f"`column` is used by group and time splits only, but got by={self.by}; set `by` to one")
+        if self.by not in ("group", "time", "kfold") and self.column is not None:
+            raise ValueError(
+                f"`column` is used by group, time and kfold splits only, but got by={self.by}; set `by` to one"
+            )
         return self
 
 

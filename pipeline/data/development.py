@@ -30,23 +30,30 @@ class _Description(BaseModel):
 def save_development(directory: Path, development: Development) -> None:
     """Write the tensors and what they mean into `directory`."""
     tensors: dict[str, Tensor] = {}
-    for name, part in (("train", development.train), ("validation", development.validation)):
+    parts = {"train": development.train}
+    if development.folds is None:
+        parts["validation"] = development.validation
+    else:
+        tensors["folds"] = development.folds
+    for name, part in parts.items():
         named = {**part.inputs._asdict(), "target": part.target}
         tensors |= {f"{name}.{field}": tensor.contiguous() for field, tensor in named.items() if tensor is not None}
     save_file(tensors, directory / TENSORS)
     description = _Description(spec=development.spec, fingerprint=development.fingerprint)
-    (directory / DESCRIPTION).write_text(description.model_dump_json())
+    (directory / DESCRIPTION).write_text(description.model_dump_json(), encoding="utf-8")
 
 
 def load_development(directory: Path) -> Development:
     """The training and validation part of a prepared data set, as copy-on-write views of its file."""
     description = _Description.model_validate_json((directory / DESCRIPTION).read_bytes())
     tensors = load_file(directory / TENSORS)
+    train, folds = _part(tensors, "train"), tensors.get("folds")
     return Development(
         spec=description.spec,
-        train=_part(tensors, "train"),
-        validation=_part(tensors, "validation"),
+        train=train,
+        validation=_part(tensors, "validation") if folds is None else train,
         fingerprint=description.fingerprint,
+        folds=folds,
     )
 
 

@@ -132,12 +132,19 @@ def load_prepared(directory: Path) -> Prepared:
 def _key(config: DataConfig, files: list[Path]) -> str:
     """What decides the result: the files' content, the config, this code's version and scikit-learn's data sets."""
     parts = {
-        "files": [sha256_file(path) for path in files],
+        "files": [_hash(path) for path in files],
         "config": config.model_dump(mode="json"),
         "version": PREPARATION_VERSION,
         "sklearn": sklearn.__version__,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _hash(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise DataError(f"the file cannot be read ({error.strerror})", "check its permissions", file=path) from error
 
 
 def _stamps(files: list[Path]) -> list[tuple[int, int]]:
@@ -165,7 +172,7 @@ def _make(config: DataConfig, source: Located, test: Located | None, directory: 
         sealed_sha256=sealed.sha256,
         tensors_sha256=sha256_file(directory / TENSORS),
     )
-    (directory / _RESULT).write_text(stored.model_dump_json())
+    (directory / _RESULT).write_text(stored.model_dump_json(), encoding="utf-8")
 
 
 def _publish(temporary: Path, directory: Path) -> None:

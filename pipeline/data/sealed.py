@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pipeline.data.dataset import Dataset, Features
 from pipeline.data.spec import Kind
 from pipeline.errors import DataError
-from pipeline.files import sha256_file
+from pipeline.files import append_line, sha256_file
 
 _TABLE: Final = "rows.parquet"
 _ARRAYS: Final = "rows.npz"
@@ -85,7 +85,7 @@ def unseal(sealed: SealedTest, reason: str, ledger: Path) -> tuple[Dataset, npt.
         "n_rows": sealed.n_rows,
         "pid": os.getpid(),
     }
-    _append(ledger, json.dumps(entry))
+    append_line(ledger, json.dumps(entry))
     kind, features = _read_features(sealed.directory)
     target = pq.read_table(sealed.directory / _TARGET)["target"].to_pandas().to_numpy()
     return Dataset(kind, features, target, "sealed test"), target
@@ -106,14 +106,3 @@ def _digest(directory: Path) -> str:
     for path in sorted(directory.iterdir()):
         digest.update(f"{path.name}:{sha256_file(path)}\n".encode())
     return digest.hexdigest()
-
-
-def _append(ledger: Path, line: str) -> None:
-    """One write to a file opened for appending, so that lines of several processes do not mix; then to the disk."""
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        os.write(handle, f"{line}\n".encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -61,12 +61,15 @@ def locate(source: str, root: Path) -> Located:
     scheme, separator, name = source.partition(":")
     if separator and scheme in SCHEMES:
         return Located(source, Path(name), SCHEMES[scheme], ())
-    path = root / Path(source).expanduser()
+    try:
+        path = root / Path(source).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"the home folder in it is not known ({error})", "write the whole path", file=source) from error
     ending = path.name.lower()
     if ending.removesuffix(".gz").endswith(_PICKLES):
         raise DataError(f"files of type {path.suffix} are not read", "write csv, parquet or npz", file=source)
     reader = next((EXTENSIONS[end] for end in sorted(EXTENSIONS, key=len, reverse=True) if ending.endswith(end)), None)
-    if not path.exists():
+    if not _exists(path):
         raise _missing(path, source)
     if not path.is_file():
         raise DataError("a source must be a regular file", f"name a file of type {_known()}", file=source)
@@ -128,9 +131,19 @@ def read_features(source: str, kind: Kind, target: str | None = None, root: Path
     return dataset.features
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder that may not be entered
+        return False
+
+
 def _missing(path: Path, source: str) -> DataError:
-    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1)
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except (OSError, ValueError):
+        names = []
+    near = difflib.get_close_matches(path.name[:255], names, n=1)
     return DataError("no such file", f"did you mean {near[0]}?" if near else "check the path", file=source)
 
 

@@ -41,6 +41,8 @@ class DataSpec(BaseModel):
     """Regression models predict ``(target - target_mean) / target_scale``."""
     n_train: Annotated[int, Field(ge=1)]
     n_validation: Annotated[int, Field(ge=1)]
+    n_folds: Annotated[int, Field(ge=0, le=20)] = 0
+    """Folds of the cross-validation, whose rows are the training and the validation part at once; 0 without one."""
 
     @property
     def n_outputs(self) -> int:

@@ -58,6 +58,11 @@ class Development:
     validation: Part
     fingerprint: str
     """sha256 over the raw data and every choice of the preparation: equal fingerprints, equal tensors."""
+    folds: Tensor | None = None
+    """int64 ``(N,)``: the fold in which each training row is validated. None without cross-validation; with it,
+    `validation` is `train`."""
 
     def to(self, device: torch.device) -> Development:
-        return Development(self.spec, self.train.to(device), self.validation.to(device), self.fingerprint)
+        train = self.train.to(device)
+        validation = self.validation.to(device) if self.folds is None else train
+        return Development(self.spec, train, validation, self.fingerprint, self.folds)

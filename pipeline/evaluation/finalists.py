@@ -1,4 +1,8 @@
-"""Finalists: the best trials by validation score, read once on the sealed test. The test never picks the winner."""
+"""Finalists: the best trials by validation score, read once on the sealed test. The test never picks the winner.
+
+Under cross-validation the winner is the smallest model within one standard error of the best score (Breiman et al.,
+Classification and Regression Trees, 1984, section 3.4.3): what is better by less is mostly luck.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +43,20 @@ class Finalist(BaseModel):
     trial: int
     family: str
     validation: float
+    validation_se: float | None = None
+    """Standard error of `validation` over the folds; None without cross-validation."""
     n_params: int
     test: dict[str, Interval]
 
+    @property
+    def score(self) -> str:
+        """``0.9743``, or with the standard error over the folds ``0.9743 ± 0.0061``."""
+        error = "" if self.validation_se is None else f" ± {self.validation_se:.4f}"
+        return f"{self.validation:.4f}{error}"
+
 
 class Evaluation(BaseModel):
-    """What the sealed test said of a search's finalists, best validation score first."""
+    """What the sealed test said of a search's finalists: the winner, then the others, best validation score first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,8 +71,15 @@ class Evaluation(BaseModel):
 
     @property
     def winner(self) -> Finalist:
-        """The finalist with the best validation score."""
+        """The finalist that validation chose."""
         return self.finalists[0]
+
+    @property
+    def choice(self) -> str:
+        """Why the winner won, in a sentence."""
+        if self.winner.validation_se is None:
+            return "The winner has the best validation score."
+        return "The winner is the smallest model within one standard error of the best cross-validated score."
 
     @property
     def optimism(self) -> float:
@@ -69,20 +88,32 @@ class Evaluation(BaseModel):
 
 
 def choose_finalists(records: Iterable[TrialRecord], objective: Objective, n: int) -> tuple[TrialRecord, ...]:
-    """The `n` best completed trials and the best one of every family, best first; ties go to the smaller model.
+    """The winner, then the `n` best completed trials and the best one of every family, best first; ties go to the
+    smaller model. Trials that repeat another one's result are that one.
 
     Raises:
         SearchError: no trial completed.
     """
-    complete = [record for record in records if record.state == "COMPLETE" and record.objective is not None]
+    complete = [r for r in records if r.state == "COMPLETE" and r.objective is not None and r.duplicate_of is None]
     if not complete:
         raise SearchError(
             "no trial completed, so there is nothing to evaluate; see `automl leaderboard` for the reasons"
         )
     ranked = sorted(complete, key=lambda r: (objective.rank_key(r.objective or 0.0), r.n_params, r.number))
     best_of_family = {record.family: record for record in reversed(ranked)}
-    chosen = {record.number for record in (*ranked[:n], *best_of_family.values())}
-    return tuple(record for record in ranked if record.number in chosen)
+    winner = _winner(ranked, objective)
+    chosen = {record.number for record in (*ranked[:n], *best_of_family.values())} - {winner.number}
+    return (winner, *(record for record in ranked if record.number in chosen))
+
+
+def _winner(ranked: Sequence[TrialRecord], objective: Objective) -> TrialRecord:
+    """The first, or by the one-standard-error rule the smallest that is not clearly worse."""
+    best = ranked[0]
+    if best.objective_se is None:
+        return best
+    limit = objective.rank_key(best.objective or 0.0) + best.objective_se
+    close = [record for record in ranked if objective.rank_key(record.objective or 0.0) <= limit]
+    return min(close, key=lambda record: record.n_params)
 
 
 def evaluate(
@@ -108,6 +139,7 @@ def evaluate(
             trial=record.number,
             family=record.family,
             validation=record.objective or 0.0,
+            validation_se=record.objective_se,
             n_params=record.n_params,
             test=score_intervals(
                 outputs[record.number], encoded, spec, confidence=confidence, n_resamples=n_resamples, seed=seed

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
 from pipeline.models.base import Family, Model, ModelConfig
+from pipeline.models.dropout import Dropout
 from pipeline.models.layers import ACTIVATIONS, Activation, init_head, init_linear, unequal
 
 MAX_CHANNELS: Final = 512
@@ -83,7 +84,7 @@ class CNN(Model):
             dense = nn.Linear(d_map, config.d_head)
             init_linear(dense, config.activation)
             self.dense = nn.Sequential(dense, ACTIVATIONS[config.activation]())
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.d_head or d_map, spec.n_outputs)
         init_head(self.head)
 

@@ -21,9 +21,10 @@ from torch import Tensor
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
 from pipeline.models.cnn import CNN, FAMILY, CNNConfig, Convolution
+from pipeline.models.dropout import StackedDropout
 from pipeline.models.layers import unequal
 from pipeline.models.outline import outline
-from pipeline.models.stack import Stack, dropout_masks
+from pipeline.models.stack import Stack
 from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, head, linear
 
 
@@ -39,11 +40,11 @@ class StackedCNN:
 
     def __init__(self, configs: Sequence[CNNConfig], spec: DataSpec, device: torch.device) -> None:
         self._config = max(configs, key=lambda config: config.width)
-        self._rates = [config.dropout for config in configs]
         self._activation = ACTIVATION[self._config.activation]
         # For strides, windows and widths.
         self._largest = cast(CNN, outline(FAMILY, self._config, spec))
         self._d_read = [cast(CNN, outline(FAMILY, config, spec)).head.in_features for config in configs]
+        self._dropout = StackedDropout([config.dropout for config in configs], self._d_read, device)
 
     def __call__(
         self,
@@ -52,7 +53,6 @@ class StackedCNN:
         inputs: Inputs,
         generators: Sequence[torch.Generator] | None,
     ) -> Tensor:
-        K = len(self._rates)
         x, lengths_KB = self._lay_out(inputs)
         for i, module in enumerate(self._largest.convolutions):
             convolution = cast(Convolution, module)
@@ -61,9 +61,7 @@ class StackedCNN:
         if self._config.d_head:
             x_KBD = linear(x_KBD, parameters, "dense.0", self._config.activation)
         if generators is not None:
-            shape = (K, x_KBD.shape[1], x_KBD.shape[2])
-            mask_KBD = dropout_masks(self._rates, self._d_read, shape, x_KBD.detach(), generators)
-            x_KBD = x_KBD if mask_KBD is None else x_KBD * mask_KBD
+            x_KBD = self._dropout(x_KBD, generators)
         return head(x_KBD, parameters, "head")
 
     def _lay_out(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
@@ -154,12 +152,12 @@ class StackedCNN:
         """Steps that are padding set to a value."""
         if lengths_KB is None:
             return y
-        y_BKCW = y.view(len(y), len(self._rates), -1, y.shape[3])
+        y_BKCW = y.view(len(y), len(self._d_read), -1, y.shape[3])
         return y_BKCW.masked_fill(~_valid(y, lengths_KB), value).view_as(y)
 
     def _read(self, x: Tensor, lengths_KB: Tensor | None) -> Tensor:
         """One vector a row and member, ``(K, B, D)``, from the last map, which is 0 wherever it is padding."""
-        B, K = len(x), len(self._rates)
+        B, K = len(x), len(self._d_read)
         lengths = None if lengths_KB is None else lengths_KB.t().expand(B, K).flatten()
         rows = self._largest.read(x.reshape(B * K, -1, x.shape[2], x.shape[3]), lengths)
         return rows.view(B, K, -1).transpose(0, 1)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
 from pipeline.models.base import Family, Model, ModelConfig
+from pipeline.models.dropout import Dropout
 from pipeline.models.layers import init_head, init_linear, unequal
 
 Cell = Literal["lstm", "gru"]
@@ -63,7 +64,7 @@ class LSTM(Model):
         d_out = config.d_hidden * (2 if config.bidirectional else 1)
         widths = [d_in] + [d_out] * (config.n_layers - 1)
         self.layers = nn.ModuleList(RecurrentLayer(d, config) for d in widths)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(d_out, spec.n_outputs)
         init_head(self.head)
 

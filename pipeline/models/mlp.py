@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
 from pipeline.models.base import Family, Model, ModelConfig
+from pipeline.models.dropout import Dropout
 from pipeline.models.layers import ACTIVATIONS, Activation, init_head, init_linear
 
 
@@ -73,7 +74,7 @@ class Block(nn.Module):
         init_linear(self.linear, config.activation)
         self.norm = _NORMS[config.norm](config.width)
         self.activation = ACTIVATIONS[config.activation]()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.residual = residual
 
     def forward(self, x_BD: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
+from pipeline.models.dropout import StackedDropout
 from pipeline.models.mlp import MLPConfig, SequenceEncoder, TabularEncoder, make_encoder
-from pipeline.models.stack import Stack, dropout_masks
+from pipeline.models.stack import Stack
 from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, head, linear
 
 
@@ -32,8 +33,8 @@ class StackedMLP:
 
     def __init__(self, configs: Sequence[MLPConfig], spec: DataSpec, device: torch.device) -> None:
         self._config = configs[0]
-        self._rates = [config.dropout for config in configs]
         self._widths = [config.width for config in configs]
+        self._dropout = StackedDropout([config.dropout for config in configs], self._widths, device)
         self._width = max(self._widths)
         # Built for its constants and its parameter-free part; its own parameters are not used.
         self._encoder = make_encoder(self._config, spec).to(device)
@@ -51,9 +52,7 @@ class StackedMLP:
         for i in range(self._config.n_layers):
             y_KBW = self._activated(x_KBD, parameters, buffers, f"blocks.{i}", generators is not None)
             if generators is not None:
-                shape = (y_KBW.shape[0], y_KBW.shape[1], y_KBW.shape[2])
-                mask_KBW = dropout_masks(self._rates, self._widths, shape, y_KBW.detach(), generators)
-                y_KBW = y_KBW if mask_KBW is None else y_KBW * mask_KBW
+                y_KBW = self._dropout(y_KBW, generators)
             x_KBD = x_KBD + y_KBW if self._config.residual and i > 0 else y_KBW
         return head(x_KBD, parameters, "head")
 

@@ -56,24 +56,3 @@ class Stack(Generic[C]):
     shape_class: Callable[[C, DataSpec], Hashable]
     class_parameters: tuple[str, ...]
     forward: Callable[[Sequence[C], DataSpec, torch.device], StackedForward]
-
-
-def dropout_masks(
-    rates: Sequence[float], widths: Sequence[int], shape_KBW: tuple[int, int, int], like: Tensor,
-    generators: Sequence[torch.Generator],
-) -> Tensor | None:  # fmt: skip
-    """Scaled Bernoulli masks ``(K, B, W)``, each member's drawn from its own generator as ``nn.Dropout`` alone draws
-    it; None where no member drops anything."""
-    if not any(rates):
-        return None
-    _, B, W = shape_KBW
-    mask_KBW = like.new_zeros(shape_KBW)
-    for k, (rate, width, generator) in enumerate(zip(rates, widths, generators, strict=True)):
-        if rate == 0:
-            mask_KBW[k] = 1
-        elif width == W:
-            mask_KBW[k].bernoulli_(1 - rate, generator=generator).div_(1 - rate)
-        else:
-            own_BW = like.new_empty(B, width).bernoulli_(1 - rate, generator=generator).div_(1 - rate)
-            mask_KBW[k, :, :width] = own_BW
-    return mask_KBW

@@ -103,7 +103,6 @@ class Packager:
             (staging / MODEL).write_bytes(model)
             (staging / PROBE).write_bytes(probe)
             (staging / MANIFEST).write_bytes(manifest.model_dump_json(indent=1).encode())
-            staging.chmod(0o755)  # mkdtemp makes it private
             shutil.rmtree(directory, ignore_errors=True)
             staging.rename(directory)
         except BaseException:

@@ -43,7 +43,8 @@ class ModelRegistry(Protocol):
         ...
 
     def move_champion(self, name: str, to: int, expected: int | None) -> None:
-        """Set the champion alias to version `to`, and `previous` to the version it leaves.
+        """Set the champion alias to version `to`, and `previous` to the version it leaves. Nothing happens where it is
+        `to` already: an answer that got lost is asked for again.
 
         Raises:
             GateError: the champion is not `expected` any more (None: there is none), or `to` does not exist.

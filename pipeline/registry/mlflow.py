@@ -15,14 +15,14 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion as StoredVersion
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import GateError, StoreError
+from pipeline.errors import GateError, PackageError
 from pipeline.files import exclusive_lock
 from pipeline.registry.base import CHAMPION, PREVIOUS, ModelVersion
 from pipeline.tracking.artifacts import local_folder
 from pipeline.tracking.base import StoreRefusedError
 from pipeline.tracking.model_folder import PACKAGE_PATH
 from pipeline.tracking.projection import KEY, MODEL_PATH, PACKAGE
-from pipeline.tracking.store import open_store, store_errors
+from pipeline.tracking.store import open_store, patient, store_errors
 
 PAGE: Final = 200
 
@@ -42,6 +42,7 @@ class MLflowRegistry:
         self._uri, self._state = uri, state
         self._client: MlflowClient = open_store(uri)
 
+    @patient
     def register(self, name: str, run_id: str, key: str, tags: Mapping[str, str]) -> ModelVersion:
         with self._alone(name), store_errors(f"register {name}"):
             found = next((v for v in self._stored(name) if v.tags.get(KEY) == key), None)
@@ -61,6 +62,7 @@ class MLflowRegistry:
             )
             return self._version(name, int(created.version))
 
+    @patient
     def versions(self, name: str) -> tuple[ModelVersion, ...]:
         with store_errors(f"read the versions of {name}"):
             if not self._exists(name):
@@ -69,6 +71,7 @@ class MLflowRegistry:
             found = sorted(self._stored(name), key=lambda stored: int(stored.version), reverse=True)
             return tuple(_ours(stored, aliases) for stored in found)
 
+    @patient
     def champion(self, name: str) -> ModelVersion | None:
         with store_errors(f"read the champion of {name}"):
             if not self._exists(name):
@@ -76,10 +79,13 @@ class MLflowRegistry:
             version = self._aliases(name).get(CHAMPION)
             return None if version is None else self._version(name, version)
 
+    @patient
     def move_champion(self, name: str, to: int, expected: int | None) -> None:
         with self._alone(name), store_errors(f"move the champion of {name}"):
             aliases = self._aliases(name) if self._exists(name) else {}
             current = aliases.get(CHAMPION)
+            if current == to != expected:
+                return  # it was moved before, and the answer got lost
             if current != expected:
                 raise GateError(f"the champion of {name} is version {current} and not {expected}; compare again")
             if not any(int(stored.version) == to for stored in self._stored(name)):
@@ -90,13 +96,17 @@ class MLflowRegistry:
             self._client.set_registered_model_alias(name, CHAMPION, str(to))
             seen = self._aliases(name).get(CHAMPION)
             if seen != to:
-                raise StoreError(f"the champion of {name} was set to version {to} but reads as {seen}; try again")
+                raise StoreRefusedError(
+                    f"the champion of {name} was set to version {to} but reads as {seen}; try again"
+                )
 
+    @patient
     def tag(self, name: str, version: int, tags: Mapping[str, str]) -> None:
         with store_errors(f"tag {name} version {version}"):
             for key, value in tags.items():
                 self._client.set_model_version_tag(name, str(version), key, value)
 
+    @patient
     def download(self, name: str, version: int, directory: Path) -> Path:
         with store_errors(f"download {name} version {version}"):
             source = f"{self._client.get_model_version_download_uri(name, str(version))}/{PACKAGE_PATH}"
@@ -105,12 +115,14 @@ class MLflowRegistry:
             directory.mkdir(parents=True, exist_ok=True)
             local = local_folder(source)
             if local is not None:
+                _refuse_links(local)
                 # Links stay links, so that loading sees and refuses them.
                 return Path(shutil.copytree(local, target, symlinks=True))
             with tempfile.TemporaryDirectory(dir=directory) as scratch:
                 fetched = download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=self._uri)
                 return Path(shutil.move(fetched, target))
 
+    @patient
     def names(self) -> tuple[str, ...]:
         with store_errors("list the registered models"):
             return tuple(sorted(model.name for model in self._client.search_registered_models()))
@@ -146,6 +158,13 @@ class MLflowRegistry:
 
     def _version(self, name: str, version: int) -> ModelVersion:
         return _ours(self._client.get_model_version(name, str(version)), self._aliases(name))
+
+
+def _refuse_links(package: Path) -> None:
+    """Raises PackageError where the way from the model's folder to its package leads elsewhere."""
+    for folder in (package, *package.parents[: len(Path(PACKAGE_PATH).parts)]):
+        if folder.is_symlink():
+            raise PackageError(f"{folder}: must be a folder, not a link")
 
 
 def _ours(stored: StoredVersion, aliases: Mapping[str, int]) -> ModelVersion:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import GateError
+from pipeline.files import append_line, read_lines
+from pipeline.redaction import Redacted, redacted
 from pipeline.registry.base import PREVIOUS, ModelRegistry, ModelVersion
 
 
@@ -28,7 +29,7 @@ class Move(BaseModel):
     """``promote``, ``force`` or ``rollback``."""
     before: int | None
     after: int
-    evidence: tuple[str, ...]
+    evidence: tuple[Redacted, ...]
 
 
 def promote(
@@ -56,7 +57,9 @@ def promote(
     version = registry.register(name, run_id, key, tags)
     verify(version)
     registry.move_champion(name, version.version, expected)
-    registry.tag(name, version.version, {"automl.promoted": "true", "automl.evidence": " | ".join(evidence)[:4000]})
+    registry.tag(
+        name, version.version, {"automl.promoted": "true", "automl.evidence": redacted(" | ".join(evidence))[:4000]}
+    )
     _record(ledger, name, action, expected, version.version, evidence)
     return version
 
@@ -81,9 +84,7 @@ def rollback(
 
 def history(ledger: Path, name: str) -> list[Move]:
     """All moves of a model's champion alias, oldest first."""
-    if not ledger.exists():
-        return []
-    moves = [Move.model_validate_json(line) for line in ledger.read_text().splitlines() if line]
+    moves = [Move.model_validate_json(line) for line in read_lines(ledger)]
     return [move for move in moves if move.model == name]
 
 
@@ -97,8 +98,4 @@ def _record(ledger: Path, name: str, action: str, before: int | None, after: int
         after=after,
         evidence=tuple(evidence),
     )
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    with ledger.open("a") as file:
-        file.write(json.dumps(move.model_dump(mode="json")) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(ledger, json.dumps(move.model_dump(mode="json")))

@@ -8,6 +8,7 @@ cohort what can differ inside one computation.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections import deque
@@ -25,7 +26,8 @@ from pipeline.search.calibrations import Calibrations
 from pipeline.search.live import Cohort, LiveTrial
 from pipeline.search.progress import Progress
 from pipeline.search.study import OptunaSuggester, Study
-from pipeline.training.calibration import cost_class, size_limit
+from pipeline.search.twins import Twins
+from pipeline.training.calibration import CostClass, choose, cost_class, size_limit, time_together
 from pipeline.training.config import TrialConfig
 from pipeline.training.stacked import class_parameters, shape_class
 
@@ -33,7 +35,8 @@ ASKED, CONFIG, COHORT, FIRST = "automl.asked", "automl.config", "automl.cohort",
 """User attributes of a trial in the study: when, what, with whom, and whether it was one of the plan's first."""
 
 RUN_CREATION_WAIT_S = 5.0
-"""How long a trial waits for its run to exist before it trains all the same (the tracker delivers it later)."""
+"""How long a trial waits for its run to exist before it trains all the same (the tracker delivers it later). Once one
+has waited so long, the others do not wait until the tracker answers again."""
 SLICE_S = 0.1
 """How long asking goes on before workers are listened to again."""
 FEW = 4
@@ -41,6 +44,11 @@ FEW = 4
 COHORTS = 30
 """A trial budget is spent on at least so many cohorts: each explores one architecture class, and what it finds is known
 to the next but one. With half as many, searches of 300 trials settled on the first class that did well."""
+WORTH_TIMING = FEW
+"""With fewer trials to come, a class is no longer timed: that costs about what a cohort saves."""
+MOVING = 0.9
+"""Half a cohort must need at most this share of the time of the whole to be worth a move: checkpoints are written and
+read for it."""
 
 Suggest = Callable[[OptunaSuggester, int], TrialConfig]
 """A search space: from a suggester and the trial's seed to a config."""
@@ -63,6 +71,8 @@ class SearchPlan:
     """Parameters of the first trials, in order: defaults and the best of an earlier search."""
     lockstep: bool = False
     """Every suggestion is made with all earlier results, whatever the timing."""
+    disk_floor: int = 0
+    """Free bytes on the search's disk under which nothing is trained."""
     max_cohort: int | None = None
     """Most trials in a cohort; None leaves it to the calibration."""
 
@@ -74,6 +84,9 @@ class Asker:
         self._plan, self._study, self._begin, self._progress = plan, study, begin, progress
         self._n_first = 0
         self.waiting: deque[Cohort] = deque()
+        self.twins = Twins()
+        self._uncreated: deque[LiveTrial] = deque()
+        """Trials whose run may not exist yet, oldest first: runs are created in this order."""
 
     def ask(self, n_slots: int, n_idle: int) -> bool:
         """Ask for a while; whether there is more to ask for at once."""
@@ -86,7 +99,7 @@ class Asker:
                 self._follow(open_cohort)
             elif open_cohort is not None:
                 open_cohort.wanted = len(open_cohort.trials)
-            elif len(self.waiting) < (n_idle if self._plan.lockstep else n_slots):
+            elif len(self.waiting) + self.twins.n_waiting < (n_idle if self._plan.lockstep else n_slots):
                 self._lead()
             else:
                 return False
@@ -94,9 +107,16 @@ class Asker:
 
     def untimed(self) -> tuple[TrialConfig, int] | None:
         """A trial whose class must be timed before its cohort can grow, and up to which size."""
-        return next(((c.trials[0].config, size_limit(self._most())) for c in self.waiting if c.wanted is None), None)
+        return next(
+            (
+                (c.trials[0].config, size_limit(self._most() * self._n_members))
+                for c in self.waiting
+                if c.wanted is None
+            ),
+            None,
+        )
 
-    def timed(self, measured: str, gains: Mapping[int, float]) -> None:
+    def timed(self, measured: CostClass, gains: Mapping[int, float]) -> None:
         """A class was timed: cohorts that waited for it know their size."""
         self._plan.calibrations.add(measured, gains)
         for cohort in self.waiting:
@@ -108,28 +128,60 @@ class Asker:
         for cohort in self.waiting:
             if not cohort.full and not (cohort.wanted is not None and self._exhausted()):
                 continue
-            late = time.time() - RUN_CREATION_WAIT_S
-            if all(trial.created.done() or trial.asked < late for trial in cohort.trials):
+            if self._tracker_is_away() or all(trial.created.done() for trial in cohort.trials):
                 self.waiting.remove(cohort)
                 return cohort
         return None
+
+    def _tracker_is_away(self) -> bool:
+        while self._uncreated and self._uncreated[0].created.done():
+            self._uncreated.popleft()
+        return bool(self._uncreated) and time.monotonic() - self._uncreated[0].begun > RUN_CREATION_WAIT_S
 
     def again(self, trials: Sequence[LiveTrial]) -> None:
         """Trials whose worker died: each alone, so that the one that kills workers is found."""
         for trial in trials:
             self.waiting.appendleft(Cohort([trial], wanted=1))
 
+    def go_on(self, moved: Sequence[LiveTrial]) -> None:
+        """Trials that left their cohort to go on elsewhere, together."""
+        if moved:
+            self.waiting.append(Cohort(list(moved), wanted=len(moved)))
+
     def take_up(self, unfinished: Sequence[FrozenTrial]) -> None:
         """Unfinished trials of an earlier start, in the cohorts that they were in."""
         by_cohort: dict[int, list[LiveTrial]] = {}
         for frozen in unfinished:
             leader = frozen.user_attrs.get(COHORT, frozen.number)
-            by_cohort.setdefault(leader, []).append(self._restore(frozen))
+            trial = self._restore(frozen)
+            if not self.twins.claim(trial):
+                by_cohort.setdefault(leader, []).append(trial)
         self.waiting.extend(Cohort(trials, wanted=len(trials)) for trials in by_cohort.values())
 
     def count_first(self, trials: Sequence[FrozenTrial]) -> None:
         """How many of the plan's first trials an earlier start has asked for."""
         self._n_first = sum(FIRST in trial.user_attrs for trial in trials)
+
+    @property
+    def through(self) -> bool:
+        """Whether there is nothing more to hand out."""
+        return not self.waiting and self._exhausted()
+
+    def apart_pays(self, trial: LiveTrial, size: int) -> bool:
+        """Whether a cohort of this class and size ends clearly sooner as two halves on two slots."""
+        gains = self._gains(trial.config)
+        return gains is not None and self._time(gains, math.ceil(size / 2)) < MOVING * self._time(gains, size)
+
+    def together(self, cohort: Cohort) -> bool:
+        """Whether a cohort trains as one computation: it has several trials, or one whose folds had better."""
+        if len(cohort.trials) > 1 or self._n_members == 1:
+            return len(cohort.trials) > 1
+        config = cohort.trials[0].config
+        gains = None if shape_class(config, self._plan.spec) is None else self._gains(config)
+        return gains is not None and self._time(gains, 1) < MOVING * self._n_members
+
+    def _time(self, gains: Mapping[int, float], n_trials: int) -> float:
+        return time_together(gains, n_trials * self._n_members)
 
     def _exhausted(self) -> bool:
         trials = self._plan.budget.trials
@@ -147,13 +199,16 @@ class Asker:
             fixed = {**self._plan.first[self._n_first]}
         trial = self._ask_one(fixed, is_first=bool(fixed))
         self._n_first += bool(fixed)
-        self.waiting.append(Cohort([trial], wanted=self._size(trial.config)))
+        if not self.twins.claim(trial):
+            self.waiting.append(Cohort([trial], wanted=self._size(trial.config)))
 
     def _follow(self, cohort: Cohort) -> None:
         leader = cohort.trials[0]
         names = {"family", *class_parameters(leader.config.family)}
         fixed = {name: value for name, value in leader.live.params.items() if name in names}
         trial = self._ask_one(fixed, leader=leader.number)
+        if self.twins.claim(trial):
+            return
         if shape_class(trial.config, self._plan.spec) == shape_class(leader.config, self._plan.spec):
             cohort.trials.append(trial)
         else:
@@ -161,11 +216,25 @@ class Asker:
 
     def _size(self, config: TrialConfig) -> int | None:
         """How large a cohort may be: what was measured to pay, and few enough for the sampler to learn in between."""
-        most, calibrations = self._most(), self._plan.calibrations
-        if most == 1 or shape_class(config, self._plan.spec) is None:
+        most = self._most()
+        if most * self._n_members == 1 or shape_class(config, self._plan.spec) is None:
             return 1
-        measured = calibrations.size(cost_class(config, self._plan.spec, calibrations.device, size_limit(most)))
-        return None if measured is None else min(measured, most)
+        gains = self._gains(config)
+        if gains is not None:
+            return max(1, min(choose(gains) // self._n_members, most))
+        trials = self._plan.budget.trials
+        return 1 if trials is not None and trials - self._progress.asked < WORTH_TIMING else None
+
+    def _gains(self, config: TrialConfig) -> Mapping[int, float] | None:
+        calibrations = self._plan.calibrations
+        return calibrations.gains(
+            cost_class(config, self._plan.spec, calibrations.device, size_limit(self._most() * self._n_members))
+        )
+
+    @property
+    def _n_members(self) -> int:
+        """How many members of a stack a trial is: one a fold."""
+        return max(1, self._plan.spec.n_folds)
 
     def _most(self) -> int:
         """How many trials a cohort may have for the search's sake. Without a trial budget cohorts grow with the
@@ -189,8 +258,9 @@ class Asker:
         self._study.commit()
         self._progress.asked += 1
         self._progress.optuna_s += time.monotonic() - started
-        created = self._begin(live.number, config.family, live.params)
-        return LiveTrial(live.number, config, live, created, asked=time.time())
+        return self._begun(
+            LiveTrial(live.number, config, live, self._begin(live.number, config.family, live.params), time.time())
+        )
 
     def _suggest(self, live: Trial) -> TrialConfig:
         config = self._plan.suggest(OptunaSuggester(live), self._plan.seed + live.number)
@@ -206,4 +276,8 @@ class Asker:
         created = self._begin(frozen.number, config.family, live.params)
         reported = max(frozen.intermediate_values, default=0)
         asked = frozen.user_attrs.get(ASKED, time.time())
-        return LiveTrial(frozen.number, config, live, created, asked, reported=reported)
+        return self._begun(LiveTrial(frozen.number, config, live, created, asked, reported=reported))
+
+    def _begun(self, trial: LiveTrial) -> LiveTrial:
+        self._uncreated.append(trial)
+        return trial

@@ -1,16 +1,24 @@
-"""What cohorts were measured to gain, kept between searches: ``calibration.json`` in the state folder."""
+"""What cohorts were measured to gain, kept between searches: ``calibration.json`` in the state folder.
+
+A gain falls as trials grow: what stacking saves is launches, and a large net's time is arithmetic. So a class between
+timed ones often needs no timing of its own.
+"""
 
 from __future__ import annotations
 
 import json
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from pipeline.files import write_atomic
-from pipeline.training.calibration import choose
+from pipeline.training.calibration import CostClass, choose
+
+ALONE_AGREED = 2
+"""So many smaller classes that gain nothing speak for a larger one; a single timing may be noise."""
 
 
 class Calibrations:
@@ -20,21 +28,40 @@ class Calibrations:
         self._path = path
         self.device = device
         self._machine = f"{platform.node()} {platform.machine()} torch {torch.__version__}"
-        self._gains: dict[str, dict[int, float]] = {}
+        self._gains: dict[CostClass, dict[int, float]] = {}
         try:
             stored = json.loads(path.read_bytes())
             if stored["machine"] == self._machine:
-                self._gains = {c: {int(k): float(v) for k, v in gains.items()} for c, gains in stored["gains"].items()}
+                for row in stored["classes"]:
+                    gains = {int(size): float(gain) for size, gain in row.pop("gains").items()}
+                    self._gains[CostClass(**row)] = gains
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             self._gains = {}  # measured again: it costs less than a second a class
 
-    def size(self, cost_class: str) -> int | None:
-        """How many trials of this class to train together; None where it was not timed."""
-        gains = self._gains.get(cost_class)
-        return None if gains is None else choose(gains)
+    def gains(self, cost_class: CostClass) -> Mapping[int, float] | None:
+        """Trial-epochs a second relative to one alone, by cohort size; None where that must be timed.
 
-    def add(self, cost_class: str, gains: Mapping[int, float]) -> None:
+        Timed itself, or known from its neighbours: a larger class gains at the limit, or smaller ones gain nothing.
+        """
+        if cost_class in self._gains:
+            return self._gains[cost_class]
+        alike = {
+            other.work: gains
+            for other, gains in self._gains.items()
+            if (other.family, other.device, other.limit) == (cost_class.family, cost_class.device, cost_class.limit)
+        }
+        larger = [gains for work, gains in sorted(alike.items()) if work > cost_class.work]
+        known = next((gains for gains in larger if choose(gains) == cost_class.limit), None)
+        if known is not None:
+            return known
+        smaller = [gains for work, gains in sorted(alike.items()) if work < cost_class.work]
+        if sum(choose(gains) == 1 for gains in smaller) >= ALONE_AGREED:
+            return {1: 1.0}
+        return None
+
+    def add(self, cost_class: CostClass, gains: Mapping[int, float]) -> None:
         """Keep a measurement."""
         self._gains[cost_class] = dict(gains)
-        body = {"machine": self._machine, "gains": self._gains}
+        rows = [{**asdict(timed), "gains": gained} for timed, gained in self._gains.items()]
+        body = {"machine": self._machine, "classes": rows}
         write_atomic(self._path, json.dumps(body, indent=1, sort_keys=True).encode())

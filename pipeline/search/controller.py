@@ -6,6 +6,9 @@ disk -> told (journal) -> run finished (tracker). After a kill at any point the 
 
 from __future__ import annotations
 
+import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,17 +16,18 @@ from typing import Protocol
 
 from optuna.trial import TrialState
 
-from pipeline.errors import SearchError
-from pipeline.files import sha256_file
+from pipeline.errors import SearchError, SearchPausedError
+from pipeline.files import FULL, sha256_file
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord, read_record, trial_directory, write_record
 from pipeline.search.asking import Asker, SearchPlan
 from pipeline.search.live import LiveTrial
 from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.search.progress import Progress, StopRequest
+from pipeline.search.relief import Relief
 from pipeline.search.study import Study
 from pipeline.training.measurement import Measurement, Outcome
-from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report
+from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report, Suspended
 from pipeline.training.trainer import WEIGHTS, Job, Verdict
 
 TICK_S = 0.25
@@ -31,6 +35,10 @@ WORKER_DEATHS = 3
 """A trial whose worker dies so often is taken to be the reason."""
 HOPELESS = 5
 """So many failures and nothing else: a setting is wrong, and the search stops."""
+MANY_FAILURES = 20
+"""So many failures that are more than half of all trials stop it too, unless `budget.failures` says otherwise."""
+DISK_LOOK_S = 2.0
+"""How often the free disk is looked at."""
 DRAIN_S = 60.0
 """How long running trials have to reach the end of their epoch when the search must stop."""
 
@@ -67,8 +75,11 @@ class Controller:
         self._running: dict[int, LiveTrial] = {}
         self._draining: Verdict | None = None
         self._drain_until = 0.0
+        self._paused: str | None = None
+        self._disk_looked = -math.inf
         self.progress = Progress(metric=plan.metric, budget=plan.budget)
         self._asker = Asker(plan, study, sink.begin, self.progress)
+        self._relief = Relief()
 
     @property
     def elapsed(self) -> float:
@@ -79,12 +90,26 @@ class Controller:
         """Search until the budget is used up; why it ended, in a few words.
 
         Raises:
-            SearchError: every trial fails.
+            SearchPausedError: the disk is full, or nearly; the search is resumable.
+            SearchError: too many trials fail.
         """
+        try:
+            return self._search()
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise SearchPausedError(
+                _paused(self._plan, f"{error.strerror}: {error.filename or 'the journal'}")
+            ) from error
+
+    def _search(self) -> str:
         self._recover()
         while True:
             reason = self._reason_to_end()
             if reason is not None and not self._running:
+                if self._paused is not None:
+                    self._study.commit()
+                    raise SearchPausedError(self._paused)
                 if not self._stop.requested:
                     self._dismiss_waiting(reason)
                 break
@@ -92,7 +117,9 @@ class Controller:
             if self._draining is None:
                 idle = sum(worker.ready for worker in self._pool.workers)
                 more = self._asker.ask(len(self._pool.workers), idle)
+                self._repeat_results()
                 self._hand_out()
+                self._relieve()
             for worker, said in self._pool.wait(self._wait_s(more)):
                 self._handle(worker, said)
             self._enforce_deadlines()
@@ -107,12 +134,28 @@ class Controller:
         if self._stop.requested:
             self._drain("suspend")
             return "interrupted"
+        if self._disk_is_low():
+            self._drain("suspend")
+            return "disk nearly full"
         if budget.time is not None and self.elapsed >= budget.time:
             self._drain("finish")
             return "time budget used up"
         if budget.trials is not None and self.progress.ended >= budget.trials and not self._asker.waiting:
             return "trial budget used up"
         return None
+
+    def _disk_is_low(self) -> bool:
+        """Once it was, the search pauses: what trains meanwhile may go on filling the disk."""
+        now = time.monotonic()
+        if self._paused is None and now - self._disk_looked >= DISK_LOOK_S:
+            self._disk_looked = now
+            free = shutil.disk_usage(self._plan.directory).free
+            if free < self._plan.disk_floor:
+                floor = self._plan.disk_floor / 2**30
+                self._paused = _paused(
+                    self._plan, f"{free / 2**30:.1f} GiB are free, fewer than resources.min_free_disk_gb, {floor:g}"
+                )
+        return self._paused is not None
 
     def _drain(self, verdict: Verdict) -> None:
         """Ask every running trial to end at its epoch's end."""
@@ -141,6 +184,8 @@ class Controller:
         if len(numbers) == 1:
             self._finish(self._failed(numbers[0], f"timeout: trained longer than budget.per_trial, {limit:g} s"))
         else:
+            for number in numbers:
+                self._asker.go_on(self._relief.gone(number))
             self._asker.again([self._running.pop(number) for number in numbers])
 
     def _cut(self, worker: Worker) -> None:
@@ -155,10 +200,13 @@ class Controller:
 
     def _dismiss_waiting(self, reason: str) -> None:
         """End trials that were asked for ahead and never trained."""
+        waiting = self._asker.twins.leave()
         while self._asker.waiting:
-            for trial in self._asker.waiting.popleft().trials:
-                self._running[trial.number] = trial
-                self._finish(Outcome(trial=trial.number, state="PRUNED", error=f"not started: {reason}"))
+            waiting += self._asker.waiting.popleft().trials
+        for trial in waiting:
+            self._running[trial.number] = trial
+            error = None if trial.curve else f"not started: {reason}"
+            self._finish(Outcome(trial=trial.number, state="PRUNED", error=error))
 
     def _hand_out(self) -> None:
         """Give idle workers a cohort each, or a class to time."""
@@ -177,7 +225,16 @@ class Controller:
                 self._running[trial.number] = trial
                 directory = trial_directory(self._plan.directory, trial.number)
                 jobs.append(Job(trial.number, trial.config, directory.absolute()))
-            self._pool.train(worker, jobs)
+            self._pool.train(worker, jobs, together=self._asker.together(cohort))
+
+    def _relieve(self) -> None:
+        """Where a slot would idle to the end, let it take half of another's cohort."""
+        if not self._asker.through:
+            return
+        chosen = self._relief.choose(self._pool.workers, self._running, self._asker.apart_pays)
+        if chosen is not None:
+            worker, leaving = chosen
+            self._pool.answer(worker, dict.fromkeys(leaving, "suspend"))
 
     def _wait_s(self, more: bool) -> float:
         """Not at all while there is more to ask for; not long while a run is being created for a worker that waits."""
@@ -195,12 +252,14 @@ class Controller:
             case Ended(outcome):
                 worker.jobs.pop(outcome.trial, None)
                 self._finish(outcome)
+            case Suspended(number):
+                worker.jobs.pop(number)
+                trial = self._running.pop(number)
+                self._asker.go_on(self._relief.gone(number, trial))
             case Calibrated(measured, gains):
                 self._asker.timed(measured, gains)
             case Idle():
-                for number in list(worker.jobs):  # suspended: no outcome, resumable
-                    worker.jobs.pop(number)
-                    self._running.pop(number)
+                pass
             case Died(reason):
                 self._bury(worker, reason)
 
@@ -231,6 +290,7 @@ class Controller:
         """A worker died: its trials go on from their checkpoints, unless they seem to be what kills workers."""
         for number in worker.jobs:
             trial = self._running[number]
+            self._asker.go_on(self._relief.gone(number))
             trial.deaths += 1
             if trial.deaths >= WORKER_DEATHS and len(worker.jobs) == 1:
                 hint = "; out of memory is the usual cause" if "SIGKILL" in reason else ""
@@ -249,6 +309,7 @@ class Controller:
     def _finish(self, outcome: Outcome) -> None:
         """Record on disk first; then the study; then the tracker."""
         trial = self._running.pop(outcome.trial)
+        self._asker.go_on(self._relief.gone(trial.number))
         directory = trial_directory(self._plan.directory, trial.number)
         weights = directory / WEIGHTS
         values = [m.metrics[self._plan.metric] for m in trial.curve]
@@ -262,6 +323,7 @@ class Controller:
             params=trial.live.params,
             metric=self._plan.metric,
             objective=best if has_value else None,
+            objective_se=trial.curve[values.index(best)].standard_error if has_value else None,
             best_epoch=trial.curve[values.index(best)].epoch if has_value else None,
             curve=tuple(trial.curve),
             n_params=outcome.n_params,
@@ -275,24 +337,55 @@ class Controller:
             worker=trial.slot,
             weights_sha256=sha256_file(weights) if outcome.state == "COMPLETE" else None,
         )
-        write_record(directory, record)
+        self._conclude(record)
+
+    def _conclude(self, record: TrialRecord) -> None:
+        write_record(trial_directory(self._plan.directory, record.number), record)
+        for trial in self._asker.twins.ended(record):
+            if not self._asker.twins.claim(trial):
+                self._asker.again([trial])
         self._tell(record)
         self._sink.finish(record)
 
+    def _repeat_results(self) -> None:
+        """Trials that repeat an earlier one's configuration end with its result: the same curve, the same weights."""
+        for trial, number in self._asker.twins.ready():
+            source = trial_directory(self._plan.directory, number)
+            first = read_record(source)
+            assert first is not None, f"trial {number} has ended"
+            directory = trial_directory(self._plan.directory, trial.number)
+            directory.mkdir(parents=True, exist_ok=True)
+            if first.weights_sha256 is not None and not (directory / WEIGHTS).exists():
+                os.link(source / WEIGHTS, directory / WEIGHTS)
+            for measurement in first.curve[trial.reported :]:
+                trial.live.report(measurement.metrics[self._plan.metric], measurement.epoch)
+            own = {"number": trial.number, "params": trial.live.params, "duplicate_of": number, "train_s": 0.0}
+            own |= {"started": trial.asked, "finished": time.time(), "cohort": None, "worker": ""}
+            self._conclude(first.model_copy(update=own))
+
     def _tell(self, record: TrialRecord) -> None:
         started = time.monotonic()
-        match record.state:
-            case "COMPLETE":
-                self._study.optuna.tell(record.number, record.objective)
-            case "PRUNED":
-                self._study.optuna.tell(record.number, state=TrialState.PRUNED)
-            case "FAIL":
-                self._study.optuna.tell(record.number, state=TrialState.FAIL)
+        self._study.tell(record)
         self._study.commit()
         self.progress.optuna_s += time.monotonic() - started
         self.progress.ended_one(record, self._objective)
-        if self.progress.failed >= HOPELESS and self.progress.failed == self.progress.ended:
-            raise SearchError(f"all {self.progress.failed} trials failed, the last one with: {record.error}")
+        if record.state == "FAIL":
+            self._give_up_if_hopeless(record)
+
+    def _give_up_if_hopeless(self, last: TrialRecord) -> None:
+        failed, ended, allowed = self.progress.failed, self.progress.ended, self._plan.budget.failures
+        many = failed >= MANY_FAILURES and failed > ended / 2
+        if allowed is not None and failed >= allowed:
+            raise SearchError(
+                f"{failed} trials failed, and search.budget.failures is {allowed}; the last one with: {last.error}"
+            )
+        if failed >= HOPELESS and failed == ended:
+            raise SearchError(f"all {failed} trials failed, the last one with: {last.error}")
+        if allowed is None and many:
+            raise SearchError(
+                f"{failed} of {ended} trials failed (search.budget.failures sets how many may), the last one with: "
+                f"{last.error}"
+            )
 
     # Coming back.
 
@@ -309,6 +402,7 @@ class Controller:
             if record is None:
                 unfinished.append(frozen)
                 continue
+            self._asker.twins.ended(record)
             if frozen.state.is_finished():
                 self.progress.ended_one(record, self._objective)
             else:
@@ -321,3 +415,7 @@ class Controller:
         self.progress.elapsed = self.elapsed
         self.progress.running = sorted(self._running)
         self._on_progress(self.progress)
+
+
+def _paused(plan: SearchPlan, what: str) -> str:
+    return f"search {plan.search} pauses: {what}; free some space (`automl gc`), and the same command goes on with it"

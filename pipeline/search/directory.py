@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import SearchError
 from pipeline.files import Locked, exclusive_lock, write_atomic
+from pipeline.redaction import Redacted
 
 STATE = "search.json"
+LOCK = "lock"
 
 Status = Literal["unfinished", "finished", "failed"]
 
@@ -29,13 +31,14 @@ class SearchState(BaseModel):
     id: str
     experiment: str
     config_yaml: str
+    """As `ExperimentConfig.to_yaml` gives it: secrets are masked."""
     fingerprint: str
     split_hash: str
     created: float
     status: Status = "unfinished"
     elapsed: float = 0.0
     """Time spent searching over all starts: what ``budget.time`` bounds."""
-    reason: str = ""
+    reason: Redacted = ""
     """Why it ended."""
 
 
@@ -110,7 +113,7 @@ def search_lock(directory: Path) -> Iterator[None]:
     """
     holder = f"pid {os.getpid()} on {socket.gethostname()}"
     try:
-        with exclusive_lock(directory / "lock", holder):
+        with exclusive_lock(directory / LOCK, holder):
             yield
     except Locked as error:
         raise SearchError(

@@ -7,6 +7,7 @@ when the controller says `commit`. The file is Optuna's format: `JournalStorage(
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable
@@ -45,11 +46,12 @@ class GroupCommitBackend(BaseJournalBackend):
             return
         content = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in new)
         created = not self._path.exists()
-        with self._path.open("ab") as file:
-            size = file.tell()
+        # Unbuffered: a buffer would write once more what is left in it, when the file is closed after a refusal.
+        with self._path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
             try:
-                file.write(content)
-                file.flush()
+                if file.write(content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
                 os.fsync(file.fileno())
             except OSError:
                 os.ftruncate(file.fileno(), size)
@@ -59,11 +61,26 @@ class GroupCommitBackend(BaseJournalBackend):
         self._committed = len(self._logs)
 
 
+def is_torn(path: Path) -> bool:
+    """Whether the last entry is not whole; the next opening cuts it off."""
+    return path.exists() and _whole(path.read_bytes())[1] < path.stat().st_size
+
+
 def _read_and_repair(path: Path) -> list[dict[str, Any]]:
     """All whole entries; a torn tail is cut off the file before anything can be glued to it."""
     if not path.exists():
         return []
     content = path.read_bytes()
+    logs, good = _whole(content)
+    if good < len(content):
+        with path.open("r+b") as file:
+            file.truncate(good)
+            os.fsync(file.fileno())
+    return logs
+
+
+def _whole(content: bytes) -> tuple[list[dict[str, Any]], int]:
+    """The whole entries, and how many bytes they take."""
     logs: list[dict[str, Any]] = []
     good = 0
     for line in content.splitlines(keepends=True):
@@ -75,8 +92,4 @@ def _read_and_repair(path: Path) -> list[dict[str, Any]]:
             break
         logs.append(entry)
         good += len(line)
-    if good < len(content):
-        with path.open("r+b") as file:
-            file.truncate(good)
-            os.fsync(file.fileno())
-    return logs
+    return logs, good

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -23,6 +24,8 @@ class LiveTrial:
     """Done when the tracker has its run."""
     asked: float
     """Unix seconds."""
+    begun: float = field(default_factory=time.monotonic)
+    """Monotonic time at which its run was asked for."""
     curve: list[Measurement] = field(default_factory=list)
     verdict: Verdict | None = None
     reported: int = 0

@@ -23,7 +23,9 @@ from pipeline.training.trainer import Job, Verdict
 _CREDENTIAL_PREFIXES = ("MLFLOW_", "PREFECT_", "AWS_", "AZURE_", "GOOGLE_")
 """Environment of the stores, which workers never speak to."""
 START_FAILURES = 3
-"""A slot whose worker dies so often before it was ever ready has a wrong set-up, not bad luck."""
+"""A slot whose worker ends so often before it was ever ready has a wrong set-up, not bad luck."""
+START_KILLS = 9
+"""As `START_FAILURES`, for workers that a signal ended: somebody outside did it, and may stop doing it."""
 EXIT_S = 10.0
 """How long a worker that hung up may take to end: Python's own shutdown takes seconds on a busy machine."""
 
@@ -93,12 +95,12 @@ class WorkerPool:
                 if worker in self.workers:
                     yield worker, Died(self._replace(worker, EXIT_S))
 
-    def train(self, worker: Worker, jobs: Sequence[Job]) -> None:
+    def train(self, worker: Worker, jobs: Sequence[Job], *, together: bool) -> None:
         """Give a ready worker its jobs. A worker that just died is noticed by the next `wait`."""
         worker.ready = False
         worker.jobs = {job.trial: job for job in jobs}
         worker.since = time.monotonic()
-        self._send(worker, Train(tuple(jobs)))
+        self._send(worker, Train(tuple(jobs), together))
 
     def calibrate(self, worker: Worker, config: TrialConfig, limit: int) -> None:
         """Have a ready worker time cohorts of a trial's class, up to `limit` members."""
@@ -150,7 +152,7 @@ class WorkerPool:
         if not worker.ready and not worker.jobs:
             failures = self._start_failures.get(worker.slot.index, 0) + 1
             self._start_failures[worker.slot.index] = failures
-            if failures >= START_FAILURES:
+            if failures >= (START_KILLS if code < 0 and by_itself else START_FAILURES):
                 tail = self._log(worker.slot).read_text(errors="replace").strip().splitlines()[-1:]
                 raise SearchError(
                     f"the worker of slot {worker.slot.name} ended {failures} times before it was ready ({reason}): "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
@@ -13,10 +13,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.trial import Trial
+from optuna.trial import Trial, TrialState
 
 from pipeline.config import SearchConfig
 from pipeline.objective import Direction
+from pipeline.records import TrialRecord
 from pipeline.search.journal import GroupCommitBackend
 
 JOURNAL = "optuna.journal"
@@ -36,6 +37,25 @@ class Study:
 
     def commit(self) -> None:
         self.backend.commit()
+
+    def tell(self, record: TrialRecord) -> None:
+        """A trial's end, as it is on record."""
+        match record.state:
+            case "COMPLETE":
+                self.optuna.tell(record.number, record.objective)
+            case "PRUNED":
+                self.optuna.tell(record.number, state=TrialState.PRUNED)
+            case "FAIL":
+                self.optuna.tell(record.number, state=TrialState.FAIL)
+
+    def tell_missed(self, records: Iterable[TrialRecord]) -> tuple[int, ...]:
+        """Tell what is on record and what the study has not heard of; which trials that were."""
+        open_trials = {t.number for t in self.optuna.get_trials(deepcopy=False) if not t.state.is_finished()}
+        missed = [record for record in records if record.number in open_trials]
+        for record in missed:
+            self.tell(record)
+        self.commit()
+        return tuple(record.number for record in missed)
 
     def running(self, number: int) -> Trial:
         """The live trial with this number, after a restart too."""

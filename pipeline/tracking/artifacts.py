@@ -52,7 +52,6 @@ def put_folder(client: MlflowClient, run_id: str, artifact_uri: str, to: str, fi
     staged = Path(tempfile.mkdtemp(prefix=".staging-", dir=folder))
     try:
         fill(staged)
-        staged.chmod(0o755)  # mkdtemp makes it private
         shutil.rmtree(folder / to, ignore_errors=True)
         staged.rename(folder / to)
     except BaseException:
@@ -66,7 +65,6 @@ def _replace_file(source: Path, target: Path) -> None:
     os.close(handle)
     try:
         shutil.copyfile(source, name)
-        Path(name).chmod(0o644)
         os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Final
 
 from pipeline.errors import StoreError
 from pipeline.records import TrialRecord
-from pipeline.tracking.base import StoreRefusedError, Tracker
+from pipeline.tracking.base import SearchInfo, StoreRefusedError, Tracker
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,7 +24,9 @@ CAPACITY: Final = 10_000
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 15.0
 PATIENCE_S: Final = 600.0
-"""How long one message is repeated before it is given up: then it is undelivered, and the next one gets its turn."""
+"""How long one message is repeated before it is put back: then it is undelivered, and the next one gets its turn."""
+AGAIN_EVERY_S: Final = 60.0
+"""How often what was put back is tried again."""
 
 PackageSource = Path | Callable[[], Path | None] | None
 """A package's folder, or a function that writes the package and is called in the tracker's thread."""
@@ -42,24 +45,35 @@ class _Message:
     what: str
     deliver: Callable[[], str]
     done: Future[str]
+    patience_s: float
 
 
 class BackgroundTracker:
     """Delivers trials to a tracker in the order in which they were said, one at a time.
 
     No method waits for the store but `flush` and `close`, and none raises what the store raises: a failed delivery sets
-    its future's exception and is listed by `errors`. Between `flush` and the next message the wrapped tracker may be
+    its future's exception and is listed by `errors`. What failed for the time being is tried again every minute, and
+    leaves the list once it is delivered. Between `flush` and the next message the wrapped tracker may be
     used directly.
 
     Args:
         tracker: the tracker that is written to; only this object's thread uses it while messages wait.
         capacity: messages that may wait; one too many is undelivered at once.
         patience_s: seconds for which one message is repeated while the store is out of order.
+        again_every_s: seconds between two attempts to deliver what was put back.
     """
 
-    def __init__(self, tracker: Tracker, *, capacity: int = CAPACITY, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        *,
+        capacity: int = CAPACITY,
+        patience_s: float = PATIENCE_S,
+        again_every_s: float = AGAIN_EVERY_S,
+    ) -> None:
         self._tracker = tracker
-        self._patience_s = patience_s
+        self._patience_s, self._again_every_s = patience_s, again_every_s
+        self._put_back: list[tuple[_Message, Undelivered]] = []
         self._queue: queue.Queue[_Message | None] = queue.Queue(capacity)
         self._undelivered: list[Undelivered] = []
         self._closing = threading.Event()
@@ -68,6 +82,19 @@ class BackgroundTracker:
         self._open = 0
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
         self._thread.start()
+
+    def start_search(self, info: SearchInfo) -> Future[str]:
+        """Create (or find) the parent run. Nothing can be delivered before it exists, so this is never given up."""
+        return self._say(f"start of search {info.id}", lambda: self._tracker.start_search(info), math.inf)
+
+    def interrupt_search(self, search: str) -> Future[str]:
+        """Say that nobody works at the search for now."""
+
+        def deliver() -> str:
+            self._tracker.interrupt_search(search)
+            return search
+
+        return self._say(f"interruption of search {search}", deliver)
 
     def start_trial(self, search: str, number: int, family: str, params: Mapping[str, object]) -> Future[str]:
         """Create the trial's run; the future's result is the run id, there once the run exists."""
@@ -106,8 +133,8 @@ class BackgroundTracker:
         self._give_up_waiting()
         return self.errors()
 
-    def _say(self, what: str, deliver: Callable[[], str]) -> Future[str]:
-        message = _Message(what, deliver, Future())
+    def _say(self, what: str, deliver: Callable[[], str], patience_s: float | None = None) -> Future[str]:
+        message = _Message(what, deliver, Future(), self._patience_s if patience_s is None else patience_s)
         with self._idle:
             self._open += 1
         if self._closing.is_set():
@@ -120,18 +147,46 @@ class BackgroundTracker:
         return message.done
 
     def _run(self) -> None:
-        while (message := self._queue.get()) is not None:
+        again = time.monotonic() + self._again_every_s
+        while True:
+            try:
+                message = self._queue.get(timeout=max(0.01, again - time.monotonic()) if self._put_back else None)
+            except queue.Empty:
+                self._try_again()
+                again = time.monotonic() + self._again_every_s
+                continue
+            if message is None:
+                self._try_again()
+                return
             try:
                 run_id = self._deliver(message)
             except Exception as error:
                 self._fail(message, error)
+                if isinstance(error, StoreError) and not isinstance(error, StoreRefusedError):
+                    self._put_back.append((message, self._undelivered[-1]))
+                    again = time.monotonic() + self._again_every_s
             else:
                 message.done.set_result(run_id)
                 self._settle()
 
+    def _try_again(self) -> None:
+        """Deliver what was put back, in its order, until the store is out of order again."""
+        while self._put_back and time.monotonic() < self._deadline:
+            message, undelivered = self._put_back[0]
+            try:
+                message.deliver()
+            except StoreRefusedError:
+                self._put_back.pop(0)
+            except StoreError:
+                return
+            else:
+                self._put_back.pop(0)
+                with self._idle:
+                    self._undelivered.remove(undelivered)
+
     def _deliver(self, message: _Message) -> str:
         """Repeat what may work later; a refusal or a bug of ours is final."""
-        until = time.monotonic() + self._patience_s
+        until = time.monotonic() + message.patience_s
         pause = FIRST_PAUSE_S
         while True:
             try:

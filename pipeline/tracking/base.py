@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import StoreError
 from pipeline.records import TrialRecord
+from pipeline.redaction import Redacted
 
 SearchStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -27,11 +29,12 @@ class SearchInfo(BaseModel):
     experiment: str
     metric: str
     direction: Literal["maximize", "minimize"]
-    params: dict[str, str]
+    params: dict[str, Redacted]
     """Constants of the search, flattened from the resolved experiment file."""
     config_yaml: str
+    """As `ExperimentConfig.to_yaml` gives it: secrets are masked."""
     data_fingerprint: str
-    data_source: str
+    data_source: Redacted
     data_schema: dict[str, str]
     """Feature name to type, for MLflow's dataset input."""
     n_rows: int
@@ -47,6 +50,18 @@ class FinalistInfo(BaseModel):
     params: dict[str, str | int | float | bool | None]
     metrics: dict[str, float]
     """``test/<metric>`` with ``_lo`` and ``_hi``, and what else was measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a store has of a search, now."""
+
+    states: Mapping[int, str]
+    """Trial number to state; ``unfinished`` where its run has not ended as any of ours."""
+    running: int
+    """Runs of any role that are RUNNING."""
+    doubled: int
+    """Runs beyond the first with one key."""
 
 
 class Tracker(Protocol):
@@ -82,6 +97,14 @@ class Tracker(Protocol):
 
     def interrupt_search(self, search: str) -> None:
         """The search stops, resumable: neither its parent run nor a trial's run stays RUNNING without an owner."""
+        ...
+
+    def end_search(self, search: str, status: SearchStatus) -> None:
+        """Set the status of a search that nobody runs; trials' runs that are still RUNNING are KILLED."""
+        ...
+
+    def survey(self, search: str) -> Survey | None:
+        """What the store has, read without changing anything; None where it has no run of the search."""
         ...
 
     def trial_states(self, search: str) -> dict[int, str]:

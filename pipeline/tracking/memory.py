@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.records import TrialRecord
 from pipeline.tracking import projection
-from pipeline.tracking.base import FinalistInfo, SearchInfo, SearchStatus
+from pipeline.tracking.base import FinalistInfo, SearchInfo, SearchStatus, Survey
 from pipeline.tracking.projection import Point, RunStatus
 
 
@@ -82,10 +82,19 @@ class InMemoryTracker:
         run.log(projection.finite(projection.points(metrics, self._clock())))
         run.tags |= tags
         run.files |= {to: source.read_bytes() for to, source in files.items()}
-        self._end_search(search, status)
+        self.end_search(search, status)
 
     def interrupt_search(self, search: str) -> None:
-        self._end_search(search, "KILLED")
+        self.end_search(search, "KILLED")
+
+    def survey(self, search: str) -> Survey | None:
+        if projection.search_key(search) not in self.runs:
+            return None
+        states = {
+            int(r.tags[projection.TRIAL]): r.tags.get(projection.STATE, "unfinished") for r in self._trials(search)
+        }
+        mine = [run for run in self.runs.values() if run.tags[projection.SEARCH] == search]
+        return Survey(states, sum(run.status == "RUNNING" for run in mine), 0)
 
     def trial_states(self, search: str) -> dict[int, str]:
         return {
@@ -98,7 +107,7 @@ class InMemoryTracker:
     def close(self) -> None:
         """Nothing waits here."""
 
-    def _end_search(self, search: str, status: SearchStatus) -> None:
+    def end_search(self, search: str, status: SearchStatus) -> None:
         for child in self._trials(search):
             if child.status == "RUNNING":
                 child.status = "KILLED"

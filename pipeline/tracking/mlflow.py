@@ -15,16 +15,15 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import StoreError
 from pipeline.packaging import package_digest
 from pipeline.records import TrialRecord
 from pipeline.tracking import entities, projection
 from pipeline.tracking.artifacts import put_file, put_folder, put_text
-from pipeline.tracking.base import FinalistInfo, SearchInfo, SearchStatus, StoreRefusedError
+from pipeline.tracking.base import FinalistInfo, SearchInfo, SearchStatus, StoreRefusedError, Survey
 from pipeline.tracking.model_folder import ModelFolders, history_tag
 from pipeline.tracking.projection import PACKAGE, ROLE, STATE, STATUS, TRIAL
 from pipeline.tracking.runs import KnownRun, Runs, known
-from pipeline.tracking.store import is_server, open_store, store_errors
+from pipeline.tracking.store import is_server, open_store, patient, store_errors
 
 RESUMED_WITH: Final = "automl.resumed_with"
 
@@ -95,6 +94,7 @@ class MLflowTracker:
             run.package = tags.get(PACKAGE, run.package)
             return run.id
 
+    @patient
     def finish_finalist(self, search: str, info: FinalistInfo, package: Path | None, files: Mapping[str, Path]) -> str:
         with self._lock, store_errors(f"store finalist {info.trial} of {search}"):
             parent = self._search(search)
@@ -112,6 +112,7 @@ class MLflowTracker:
                 run.state = "COMPLETE"
             return run.id
 
+    @patient
     def finish_search(
         self,
         search: str,
@@ -133,6 +134,30 @@ class MLflowTracker:
         with self._lock, store_errors(f"interrupt search {search}"):
             self._end_search(search, "KILLED")
 
+    @patient
+    def survey(self, search: str) -> Survey | None:
+        with self._lock, store_errors(f"look at search {search}"):
+            experiments = [experiment.experiment_id for experiment in self._client.search_experiments()]
+            parent = self._runs.find(experiments, projection.search_key(search))
+            if parent is None:
+                return None
+            children = list(self._runs.stored_children(parent.info.experiment_id, search))
+        states = {
+            int(c.data.tags[TRIAL]): known(c).state or "unfinished" for c in children if c.data.tags[ROLE] == "trial"
+        }
+        return Survey(
+            states,
+            running=sum(run.info.status == "RUNNING" for run in (parent, *children)),
+            doubled=len(children) - len({run.data.tags[projection.KEY] for run in children}),
+        )
+
+    @patient
+    def end_search(self, search: str, status: SearchStatus) -> None:
+        with self._lock, store_errors(f"end search {search}"):
+            self._search(search)
+            self._end_search(search, status)
+
+    @patient
     def trial_states(self, search: str) -> dict[int, str]:
         with self._lock, store_errors(f"read the trials of {search}"):
             children = self._runs.stored_children(self._search(search).experiment, search)
@@ -140,9 +165,10 @@ class MLflowTracker:
         claims = Counter(int(run.data.tags[TRIAL]) for run in trials)
         doubled = sorted(number for number, count in claims.items() if count > 1)
         if doubled:
-            raise StoreError(f"two runs or more claim trial {doubled[0]} of {search}; delete all but one in MLflow")
+            raise StoreRefusedError(f"two runs or more claim trial {doubled[0]} of {search}; `automl sync` keeps one")
         return {int(run.data.tags[TRIAL]): known(run).state or "RUNNING" for run in trials}
 
+    @patient
     def run_url(self, search: str) -> str:
         with self._lock, store_errors(f"look up search {search}"):
             found = self._search(search)

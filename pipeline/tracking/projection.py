@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pipeline.records import TrialRecord
+from pipeline.redaction import redacted
+from pipeline.text import markdown
 from pipeline.tracking.base import FinalistInfo, SearchInfo
 from pipeline.training.measurement import State
 
@@ -22,6 +24,7 @@ STATUS: Final[dict[State, RunStatus]] = {"COMPLETE": "FINISHED", "PRUNED": "KILL
 
 KEY, ROLE, SEARCH, TRIAL = "automl.key", "automl.role", "automl.search", "automl.trial"
 FAMILY, STATE, ERROR, PACKAGE = "automl.family", "automl.state", "automl.error", "automl.package"
+DUPLICATE = "automl.duplicate_of"
 NOTE = "mlflow.note.content"
 
 MODEL_PATH = "model"
@@ -95,7 +98,7 @@ def search_note(info: SearchInfo) -> str:
     table = "\n".join(f"| {what} | `{query}` |" for what, query in rows)
     return (
         f"Search `{info.id}` of `{info.experiment}`: {info.metric}, {info.direction}, "
-        f"{info.n_rows:,} rows of `{info.data_source}`.\n\n"
+        f"{info.n_rows:,} rows of {markdown(info.data_source)}.\n\n"
         f"Sort by `metrics.objective` {best} for the leaderboard.\n\n| show | filter |\n|---|---|\n{table}\n"
     )
 
@@ -121,6 +124,8 @@ def end_tags(record: TrialRecord) -> dict[str, str]:
     tags: dict[str, str] = {STATE: record.state}
     if record.error is not None:
         tags[ERROR] = shortened(record.error)
+    if record.duplicate_of is not None:
+        tags[DUPLICATE] = str(record.duplicate_of)
     return tags
 
 
@@ -130,7 +135,8 @@ def texts(params: Mapping[str, object]) -> dict[str, str]:
 
 
 def shortened(text: str) -> str:
-    """The text, or its beginning with a note of how much is missing."""
+    """The text without secrets, or its beginning with a note of how much is missing."""
+    text = redacted(text)
     if len(text) <= MAX_TEXT:
         return text
     return f"{text[:MAX_TEXT]}... [{len(text) - MAX_TEXT:,} of {len(text):,} characters cut]"
@@ -154,6 +160,8 @@ def trial_points(record: TrialRecord) -> tuple[Point, ...]:
     summary: dict[str, float] = {f"val/{name}_best": value for name, value in record.best().items()}
     if record.objective is not None:
         summary["objective"] = record.objective
+    if record.objective_se is not None:
+        summary["objective_se"] = record.objective_se
     if record.best_epoch is not None:
         summary["best_epoch"] = record.best_epoch
     if record.n_params:

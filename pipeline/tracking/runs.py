@@ -69,9 +69,18 @@ class Runs:
         return self._children[key]
 
     def learn(self, experiment: str, search: str) -> None:
-        """Read the children of a search that earlier processes created."""
+        """Read the children of a search that earlier processes created.
+
+        Of several with one key the one that got furthest stays, and the others are deleted (MLflow keeps deleted runs
+        until its own garbage collection): a server may carry out a request that its client had given up, after the
+        client has looked whether it did.
+        """
         for run in self.stored_children(experiment, search):
-            self._children.setdefault(run.data.tags[KEY], known(run))
+            key, found = run.data.tags[KEY], known(run)
+            kept = self._children.setdefault(key, found)
+            if kept.id != found.id:
+                worse, self._children[key] = sorted((kept, found), key=lambda r: (r.state is not None, r.described))
+                self._client.delete_run(worse.id)
 
     def stored_children(self, experiment: str, search: str) -> Iterator[Run]:
         """The children of a search as the store has them now."""

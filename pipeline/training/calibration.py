@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -21,8 +23,10 @@ from pipeline.training.learner import Learner, SoloLearner
 from pipeline.training.stacked import StackedLearner, shape_class
 
 SIZES = (4, 8, 16, 32, 64)
-BATCHES = 6
-"""Steps that are timed for each size, twice; the better time counts."""
+BATCHES = 4
+"""Steps that are timed for each size, after as many that warm up."""
+SURE_S = 0.05
+"""What takes so long is timed once, what is shorter twice; the better time counts."""
 WORTH = 1.3
 """Training together must be this much faster to be preferred: below it, trials one by one spread better over the slots
 when the budget ends."""
@@ -32,16 +36,28 @@ MEMORY_SHARE = 0.5
 """Of the free memory, what a cohort's parameters, gradients, optimiser state and activations may take."""
 
 
+@dataclass(frozen=True, slots=True)
+class CostClass:
+    """Trials that are timed once for all."""
+
+    family: str
+    device: str
+    """Kind of device: ``cpu``, ``cuda``."""
+    work: int
+    """Power of two of parameters times rows in a batch."""
+    limit: int
+    """The size up to which cohorts are timed."""
+
+
 def size_limit(most: int) -> int:
     """The size that is timed last where cohorts may have `most` trials."""
     return next((size for size in SIZES if size >= most), SIZES[-1])
 
 
-def cost_class(config: TrialConfig, spec: DataSpec, device: str, limit: int) -> str:
-    """Trials that are timed once for all: ``mlp/cpu/2^21/16``, the power of two of parameters times rows in a batch,
-    and the size up to which they are timed."""
+def cost_class(config: TrialConfig, spec: DataSpec, device: str, limit: int) -> CostClass:
+    """The class in which a trial is timed."""
     work = round(math.log2(max(1, _n_params(config, spec)) * config.optimisation.batch_size))
-    return f"{config.family}/{device.split(':')[0]}/2^{work}/{limit}"
+    return CostClass(config.family, device.split(":")[0], work, limit)
 
 
 def best_cohort_size(
@@ -70,19 +86,28 @@ def best_cohort_size(
     return gains
 
 
-def choose(gains: dict[int, float]) -> int:
+def choose(gains: Mapping[int, float]) -> int:
     """The size with the largest gain, 1 where no gain is worth it."""
     best = max(gains, key=lambda size: gains[size])
     return best if gains[best] >= WORTH else 1
 
 
+def time_together(gains: Mapping[int, float], size: int) -> float:
+    """How long so many trials take as one cohort, in units of one alone. Between timed sizes the gain is taken as
+    linear, beyond the largest as constant."""
+    below = max(timed for timed in gains if timed <= size)
+    above = min((timed for timed in gains if timed >= size), default=below)
+    share = (size - below) / (above - below) if above > below else 0.0
+    return size / (gains[below] + share * (gains[above] - gains[below]))
+
+
 def _seconds(learner: Learner, device: torch.device) -> float:
-    """The better of two short epochs, after one that warms up. On a CPU it is CPU time: what else the machine does at
+    """A short epoch, after one that warms up. On a CPU it is CPU time: what else the machine does at
     that moment must not decide for hours (measured by wall, cohorts seemed three times slower than alone)."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     learner.train_epoch()
-    times = []
-    for _ in range(2):
+    times: list[float] = []
+    while not times or (len(times) < 2 and times[0] < SURE_S):
         _wait(device)
         started = clock()
         learner.train_epoch()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 
 from pipeline.errors import ConfigError
+from pipeline.text import shown
+
+_VISIBLE_DEVICE: Final = re.compile(r"-1|\d{1,4}|(GPU|MIG)-[0-9A-Za-z/-]+|NoDevFiles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def _check_visible_devices(value: str) -> None:
+    """CUDA takes a list that it cannot read for an empty one: a search would train on the CPU unnoticed."""
+    entries = [entry.strip() for entry in value.split(",")]
+    if value.strip() and not all(_VISIBLE_DEVICE.fullmatch(entry) for entry in entries):
+        raise ConfigError(
+            f"the environment variable CUDA_VISIBLE_DEVICES must list GPUs by number or UUID, but is {shown(value)}",
+            "correct or unset it",
+        )
+
+
 def find_slots(
     devices: Literal["auto", "cpu", "cuda"] | tuple[str, ...] = "auto",
     slots_per_device: Literal["auto"] | int = "auto",
@@ -40,8 +54,9 @@ def find_slots(
     on busy cores. On a GPU it is one worker a GPU.
 
     Raises:
-        ConfigError: a device that is not there, or more CPU slots than cores.
+        ConfigError: a device that is not there, more CPU slots than cores, or an unreadable ``CUDA_VISIBLE_DEVICES``.
     """
+    _check_visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
     n_cores, n_gpus = cores(), torch.cuda.device_count()
     if devices == "auto":
         names: tuple[str, ...] = tuple(f"cuda:{i}" for i in range(n_gpus)) or ("cpu",)

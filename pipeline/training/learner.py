@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from pipeline.data.spec import DataSpec
-from pipeline.data.tensors import Part
+from pipeline.data.tensors import Development, Part
 from pipeline.models import FAMILIES
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.losses import plain_loss, training_loss
 from pipeline.training.schedule import rate_factor
 from pipeline.training.updates import ModuleOptimizer
+from pipeline.training.validation import Validated, hold_out
 
 SHUFFLE_AT_ONCE_BYTES = 2**29
 """Below this the epoch's rows are gathered once and sliced (one gather for an epoch is 1.8 times faster on small sets);
@@ -40,8 +41,16 @@ class Learner(Protocol):
         """One pass over the training part; the mean training loss of each member, ``(K,)`` on the CPU."""
         ...
 
+    def validate(self, data: Development) -> Validated:
+        """Losses and metrics of each trial on the validation part, or over its folds."""
+        ...
+
     def outputs(self, part: Part) -> Tensor:
         """Outputs on every row of a part, ``(K, N, C)``, in evaluation mode."""
+        ...
+
+    def own_outputs(self, part: Part, rows_KM: Tensor) -> Tensor:
+        """Outputs of each member on rows of its own, ``(K, M, C)``, in evaluation mode."""
         ...
 
     def losses(self, outputs_KNC: Tensor, target_N: Tensor) -> Tensor:
@@ -101,10 +110,21 @@ def autocast(device: torch.device, settings: TrainSettings, spec: DataSpec) -> A
 
 
 class SoloLearner:
-    """A cohort of one. Equal config, data, device and thread count give equal weights."""
+    """A cohort of one. Equal config, data, device and thread count give equal weights.
+
+    Args:
+        epoch_rows: an epoch is so many of the rows, drawn anew each time; all of them where it is None.
+    """
 
     def __init__(
-        self, config: TrialConfig, train: Part, spec: DataSpec, settings: TrainSettings, device: torch.device
+        self,
+        config: TrialConfig,
+        train: Part,
+        spec: DataSpec,
+        settings: TrainSettings,
+        device: torch.device,
+        *,
+        epoch_rows: int | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         family = FAMILIES[config.family]
@@ -119,7 +139,8 @@ class SoloLearner:
         self._autocast = autocast(device, settings, spec)
         self._order = torch.Generator().manual_seed(config.seed)
         self._step = 0
-        self._n_steps = settings.max_epochs * n_batches(len(train), self._config.batch_size)
+        self._epoch_rows = len(train) if epoch_rows is None else epoch_rows
+        self._n_steps = settings.max_epochs * n_batches(self._epoch_rows, self._config.batch_size)
 
     size = 1
 
@@ -129,7 +150,7 @@ class SoloLearner:
         constant = config.schedule == "constant" and config.warmup == 0
         losses: list[Tensor] = []
         sizes: list[int] = []
-        order = torch.randperm(len(self._train), generator=self._order).to(self._device)
+        order = torch.randperm(len(self._train), generator=self._order)[: self._epoch_rows].to(self._device)
         for batch in batches(self._train, order, config.batch_size):
             for parameter in self._parameters:
                 parameter.grad = None
@@ -147,6 +168,12 @@ class SoloLearner:
             sizes.append(len(batch))
             self._step += 1
         return (torch.stack(losses).cpu() * torch.tensor(sizes)).sum()[None] / sum(sizes)
+
+    def validate(self, data: Development) -> Validated:
+        return hold_out(self, data)
+
+    def own_outputs(self, part: Part, rows_KM: Tensor) -> Tensor:
+        return self.outputs(part.take(rows_KM[0].to(self._device)))
 
     @torch.inference_mode()
     def outputs(self, part: Part) -> Tensor:

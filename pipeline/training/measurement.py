@@ -21,6 +21,8 @@ class Measurement(BaseModel):
     metrics: dict[str, float]
     seconds: float
     """The trial's fair share of training time so far, in seconds."""
+    standard_error: float | None = None
+    """Of the objective, over the folds; None without cross-validation."""
 
 
 class Outcome(BaseModel):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.training.calibration import CostClass
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.trainer import Job, Verdict
@@ -23,9 +24,11 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Train:
-    """Train these jobs as one cohort, then say `Idle`."""
+    """Train these jobs, then say `Idle`."""
 
     jobs: tuple[Job, ...]
+    together: bool
+    """As one computation: several jobs always are, the folds of one where that pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Calibrate:
 class Calibrated:
     """How much faster than alone trials of a class train together, by cohort size."""
 
-    cost_class: str
+    cost_class: CostClass
     gains: Mapping[int, float]
 
 
@@ -66,9 +69,16 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """A trial stopped where it was; its checkpoint is on disk."""
+
+    trial: int
+
+
+@dataclass(frozen=True, slots=True)
 class Idle:
     """Ready for jobs: after set-up, and whenever a `Train` is through."""
 
 
 Message = Setup | Train | Calibrate | Verdicts
-Answer = Report | Ended | Calibrated | Idle
+Answer = Report | Ended | Suspended | Calibrated | Idle

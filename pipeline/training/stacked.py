@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.data.spec import DataSpec
-from pipeline.data.tensors import Inputs, Part
+from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.models import FAMILIES
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.learner import EVALUATION_VALUES, autocast, n_batches
@@ -22,6 +22,7 @@ from pipeline.training.losses import FOCAL_GAMMA
 from pipeline.training.rows import RowOptimizer
 from pipeline.training.schedule import rate_factor
 from pipeline.training.updates import STEPPED
+from pipeline.training.validation import Validated, hold_out
 
 CLIP_EPS = 1e-6
 """As in torch.nn.utils.clip_grad_norm_."""
@@ -47,14 +48,29 @@ def class_parameters(family: str) -> tuple[str, ...]:
 
 
 class StackedLearner:
-    """A cohort of K members. Implements `pipeline.training.learner.Learner`."""
+    """A cohort of K members. Implements `pipeline.training.learner.Learner`.
+
+    Args:
+        pools: each member's rows of `train`; all of them where it is None.
+        epoch_rows: an epoch is so many rows of a member's pool, drawn anew each time; at most the smallest pool.
+    """
 
     def __init__(
-        self, configs: Sequence[TrialConfig], train: Part, spec: DataSpec, settings: TrainSettings, device: torch.device
+        self,
+        configs: Sequence[TrialConfig],
+        train: Part,
+        spec: DataSpec,
+        settings: TrainSettings,
+        device: torch.device,
+        *,
+        pools: Sequence[Tensor] | None = None,
+        epoch_rows: int | None = None,
     ) -> None:
         self._configs = list(configs)
         self._train, self._spec, self._settings, self._device = train, spec, settings, device
         self._generators: list[torch.Generator] = []
+        self._built: list[Tensor] = []
+        """The CPU generator's state after each member was built."""
         states: list[dict[str, Tensor]] = []
         self._trainable: list[str] = []
         for config in configs:
@@ -63,13 +79,18 @@ class StackedLearner:
             module = FAMILIES[config.family].build(config.model, spec)
             self._trainable = [name for name, p in module.named_parameters() if p.requires_grad]
             states.append({name: value.detach() for name, value in module.state_dict().items()})
-            generator = torch.Generator()
-            generator.set_state(torch.get_rng_state())
+            self._built.append(torch.get_rng_state())
+            # As alone: on a CPU dropout goes on where building left off, a GPU's generator starts at the seed.
+            generator = torch.Generator(device).manual_seed(config.seed)
+            if device.type == "cpu":
+                generator.set_state(torch.get_rng_state())
             self._generators.append(generator)
         self._shapes = [{name: value.shape for name, value in state.items()} for state in states]
         self._orders = [torch.Generator().manual_seed(config.seed) for config in configs]
         self._steps = [0] * len(states)
-        self._n_steps = settings.max_epochs * n_batches(len(train), configs[0].optimisation.batch_size)
+        self._pools = None if pools is None else list(pools)
+        self._epoch_rows = len(train) if epoch_rows is None else epoch_rows
+        self._n_steps = settings.max_epochs * n_batches(self._epoch_rows, configs[0].optimisation.batch_size)
         self._autocast = autocast(device, settings, spec)
         self._lay_out()
         for k, state in enumerate(states):
@@ -135,7 +156,7 @@ class StackedLearner:
         leaves = list(self._parameters.values())
         ones_K = self._flat.new_ones(self.size)
         for rows, target_KB in self._batches():
-            inputs = self._gather(rows)
+            inputs = self._gather(self._train.inputs, rows)
             with self._autocast:
                 outputs_KBC = self._forward(self._parameters, self._buffers, inputs, self._generators)
                 losses_K = self._row_losses(outputs_KBC, target_KB, self._smoothing).mean(1)
@@ -152,9 +173,9 @@ class StackedLearner:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows ``(K * B,)``, member after member, and their targets ``(K, B)``, each member in its own order; as
         `pipeline.training.learner.batches` without a last batch of a single row."""
-        n = len(self._train)
+        n = self._epoch_rows
         size = min(self._configs[0].optimisation.batch_size, n)
-        order_KN = torch.stack([torch.randperm(n, generator=g) for g in self._orders]).to(self._device)
+        order_KN = torch.stack([self._draw(k)[:n] for k in range(self.size)]).to(self._device)
         n_full = n - n % size
         order_SKB = order_KN[:, :n_full].view(self.size, -1, size).transpose(0, 1).contiguous()
         yield from zip(order_SKB.flatten(1).unbind(), self._train.target[order_SKB].unbind(), strict=True)
@@ -162,11 +183,17 @@ class StackedLearner:
             rest_KB = order_KN[:, n_full:]
             yield rest_KB.flatten(), self._train.target[rest_KB]
 
-    def _gather(self, rows: Tensor) -> Inputs:
-        """The inputs ``(K, B, …)`` of these rows."""
+    def _draw(self, member: int) -> Tensor:
+        """A member's rows in a new order."""
+        if self._pools is None:
+            return torch.randperm(len(self._train), generator=self._orders[member])
+        pool = self._pools[member]
+        return pool[torch.randperm(len(pool), generator=self._orders[member])]
+
+    def _gather(self, source: Inputs, rows: Tensor) -> Inputs:
+        """The inputs ``(K, B, …)`` of these rows ``(K * B,)``."""
         picked = [
-            None if part is None else part.index_select(0, rows).view(self.size, -1, *part.shape[1:])
-            for part in self._train.inputs
+            None if part is None else part.index_select(0, rows).view(self.size, -1, *part.shape[1:]) for part in source
         ]
         return Inputs(*picked)  # type: ignore[arg-type]
 
@@ -209,6 +236,19 @@ class StackedLearner:
 
     # Evaluation.
 
+    def validate(self, data: Development) -> Validated:
+        return hold_out(self, data)
+
+    @torch.inference_mode()
+    def own_outputs(self, part: Part, rows_KM: Tensor) -> Tensor:
+        rows = max(1, EVALUATION_VALUES // max(1, part.inputs.x[0].numel() * self.size))
+        with self._autocast:
+            chunks = [
+                self._forward(self._parameters, self._buffers, self._gather(part.inputs, chunk.flatten()), None)
+                for chunk in torch.split(rows_KM.to(self._device), rows, dim=1)
+            ]
+        return torch.cat(chunks, dim=1).to(self._flat.dtype)
+
     @torch.inference_mode()
     def outputs(self, part: Part) -> Tensor:
         values = part.inputs.x[0].numel() * self.size
@@ -230,7 +270,8 @@ class StackedLearner:
         states = [self._get_state(k) for k in members]
         slots = [{name: self._cut(k, row) for name, row in self._optimizer.slots(k).items()} for k in members]
         steps = [self._optimizer.steps[k] for k in members]
-        for name in ("_configs", "_generators", "_orders", "_steps", "_shapes"):
+        self._pools = None if self._pools is None else [self._pools[k] for k in members]
+        for name in ("_configs", "_generators", "_built", "_orders", "_steps", "_shapes"):
             setattr(self, name, [getattr(self, name)[k] for k in members])
         self._lay_out()
         self._optimizer = RowOptimizer([c.optimisation for c in self._configs], self._flat, self._gradient)
@@ -255,7 +296,10 @@ class StackedLearner:
                 state |= {f"optimizer.{i}.step": step.clone() for i in range(len(self._trainable))}
         state["step"] = torch.tensor(self._steps[member])
         state["order"] = self._orders[member].get_state()
-        state["rng.cpu"] = self._generators[member].get_state()
+        on_gpu = self._device.type == "cuda"
+        state["rng.cuda" if on_gpu else "rng.cpu"] = self._generators[member].get_state()
+        if on_gpu:
+            state["rng.cpu"] = self._built[member]
         return state
 
     def load_state(self, member: int, state: dict[str, Tensor]) -> None:
@@ -271,7 +315,8 @@ class StackedLearner:
         self._put_slots(member, slots, taken)
         self._steps[member] = int(state["step"])
         self._orders[member].set_state(state["order"])
-        self._generators[member].set_state(state["rng.cpu"])
+        self._generators[member].set_state(state["rng.cuda" if self._device.type == "cuda" else "rng.cpu"])
+        self._built[member] = state["rng.cpu"]
 
     def n_params(self, member: int) -> int:
         return sum(self._shapes[member][name].numel() for name in self._trainable)

@@ -19,14 +19,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.data.tensors import Development
-from pipeline.files import write_atomic
+from pipeline.files import FULL, write_atomic
 from pipeline.objective import METRICS, Objective
 from pipeline.training.checkpoint import discard_checkpoint, load_checkpoint, save_checkpoint
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.learner import Learner
 from pipeline.training.losses import first_non_finite
 from pipeline.training.measurement import Measurement, Outcome, State
-from pipeline.training.metrics import validation_metrics
 
 WEIGHTS = "weights.safetensors"
 CHECKPOINT_SHARE = 50
@@ -46,6 +45,10 @@ class Monitor(Protocol):
 
     def ended(self, outcome: Outcome) -> None:
         """A trial ended; its weights, where it has any, are on disk."""
+        ...
+
+    def suspended(self, trial: int) -> None:
+        """A trial stopped where it was; its checkpoint is on disk."""
         ...
 
 
@@ -101,6 +104,7 @@ def train_cohort(
             elif verdict == "suspend":
                 ends[position] = "suspend"
                 _checkpoint(learner, position, member)
+                monitor.suspended(member.job.trial)
         members = _drop(learner, members, ends, monitor, len(members))
         now = time.monotonic()
         if members and now - checkpointed >= max(settings.checkpoint_every, CHECKPOINT_SHARE * checkpoint_cost):
@@ -115,9 +119,9 @@ def _epoch(
 ) -> tuple[list[Measurement], dict[int, str]]:
     """Train and validate one epoch; the finite measurements, and why the other members failed."""
     train_losses = learner.train_epoch()
-    outputs = learner.outputs(data.validation)
-    val_losses = learner.losses(outputs, data.validation.target)
-    metrics = validation_metrics(outputs, data.validation.target, data.spec)
+    validated = learner.validate(data)
+    val_losses, metrics = validated.losses, validated.metrics
+    errors = validated.standard_errors.get(objective.metric)
     share = (time.monotonic() - started) / len(members)
     failures = {i: f"validation loss is {float(val_losses[i])}" for i in first_non_finite(val_losses)}
     failures |= {i: f"training loss is {float(train_losses[i])}" for i in first_non_finite(train_losses)}
@@ -141,6 +145,7 @@ def _epoch(
             val_loss=float(val_losses[position]),
             metrics={k: float(v[position]) for k, v in metrics.items() if math.isfinite(float(v[position]))},
             seconds=member.seconds,
+            standard_error=None if errors is None else float(errors[position]),
         )
         member.curve.append(measurement)
         measurements.append(measurement)
@@ -203,7 +208,12 @@ def _checkpoint(learner: Learner, position: int, member: _Member) -> None:
         "seconds": member.seconds,
         "curve": [measurement.model_dump() for measurement in member.curve],
     }
-    save_checkpoint(member.job.directory, tensors, meta)
+    try:
+        save_checkpoint(member.job.directory, tensors, meta)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"trial {member.job.trial} keeps its last checkpoint: {error}")  # into the worker's log
 
 
 def _resume(job: Job, learner: Learner, position: int, objective: Objective) -> _Member:

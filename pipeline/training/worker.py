@@ -19,13 +19,14 @@ import torch
 
 from pipeline.data.development import load_development
 from pipeline.data.tensors import Development
+from pipeline.files import FULL
+from pipeline.redaction import redact_logs, redact_tracebacks, redacted
 from pipeline.training.calibration import best_cohort_size, cost_class
 from pipeline.training.config import TrialConfig
-from pipeline.training.learner import SoloLearner
+from pipeline.training.folded import build_learner
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.memory import keep_freed_memory
-from pipeline.training.messages import Calibrate, Calibrated, Ended, Idle, Report, Setup, Train, Verdicts
-from pipeline.training.stacked import StackedLearner
+from pipeline.training.messages import Calibrate, Calibrated, Ended, Idle, Report, Setup, Suspended, Train, Verdicts
 from pipeline.training.trainer import Job, Verdict, peak_mb, train_cohort
 
 _PR_SET_PDEATHSIG = 1
@@ -57,38 +58,44 @@ class _ControllerMonitor:
             assert isinstance(message, Verdicts), message
             verdicts.update(message.verdicts)
             waiting = False
-        self.over |= {trial for trial, verdict in verdicts.items() if verdict == "suspend"}
         return verdicts
 
     def ended(self, outcome: Outcome) -> None:
         self.over.add(outcome.trial)
         self._connection.send(Ended(outcome))
 
+    def suspended(self, trial: int) -> None:
+        self.over.add(trial)
+        self._connection.send(Suspended(trial))
 
-def _train(jobs: Sequence[Job], data: Development, setup: Setup, monitor: _ControllerMonitor) -> None:
+
+def _train(jobs: Sequence[Job], together: bool, data: Development, setup: Setup, monitor: _ControllerMonitor) -> None:
     """Train a cohort. What goes wrong with it as a whole, memory say, is tried again one by one; what goes wrong with a
     trial alone is that trial's failure, never the worker's."""
     device = torch.device(setup.device)
-    if len(jobs) > 1:
+    if together:
         try:
-            stacked = StackedLearner([job.config for job in jobs], data.train, data.spec, setup.settings, device)
+            stacked = build_learner([job.config for job in jobs], data, setup.settings, device, together=True)
             train_cohort(jobs, stacked, data, setup.settings, monitor)
             return
         except _GONE:
             raise
         except Exception:
-            traceback.print_exc()  # into the worker's log; the trials go on alone from their checkpoints
+            _log_error()  # the trials go on alone from their checkpoints
             _free_memory()
     for job in jobs:
         if job.trial in monitor.over:
             continue
         try:
-            learner = SoloLearner(job.config, data.train, data.spec, setup.settings, device)
+            learner = build_learner([job.config], data, setup.settings, device, together=False)
             train_cohort([job], learner, data, setup.settings, monitor)
         except _GONE:
             raise
         except torch.OutOfMemoryError as error:
             _fail(job, f"out_of_memory: {str(error).splitlines()[0]}", monitor)
+        except OSError as error:
+            reason = "disk_full" if error.errno in FULL else type(error).__name__
+            _fail(job, f"{reason}: {error}", monitor)
         except Exception as error:
             _fail(job, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", monitor)
 
@@ -98,7 +105,7 @@ def _calibrate(config: TrialConfig, limit: int, data: Development, setup: Setup)
     try:
         gains = best_cohort_size(config, data, setup.settings, torch.device(setup.device), limit)
     except Exception:
-        traceback.print_exc()
+        _log_error()
         _free_memory()
         gains = {1: 1.0}
     return Calibrated(cost_class(config, data.spec, setup.device, limit), gains)
@@ -109,6 +116,11 @@ def _fail(job: Job, reason: str, monitor: _ControllerMonitor) -> None:
         Outcome(trial=job.trial, state="FAIL", peak_mb=peak_mb(), error=reason, traceback=traceback.format_exc())
     )
     _free_memory()
+
+
+def _log_error() -> None:
+    """The traceback of what was caught, into the worker's log."""
+    print(redacted(traceback.format_exc()), end="", file=sys.stderr)
 
 
 def _free_memory() -> None:
@@ -128,6 +140,8 @@ def main(handle: int, parent: int) -> None:
     if os.getppid() != parent:
         return  # the controller died before the kernel knew whom to signal for
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the controller, which drains its workers
+    redact_logs()
+    redact_tracebacks()
     connection = Connection(handle)
     try:
         setup = connection.recv()
@@ -145,7 +159,8 @@ def main(handle: int, parent: int) -> None:
                 connection.send(_calibrate(message.config, message.limit, data, setup))
             else:
                 assert isinstance(message, Train), message
-                _train(message.jobs, data, setup, _ControllerMonitor(connection, setup.settings.deterministic))
+                monitor = _ControllerMonitor(connection, setup.settings.deterministic)
+                _train(message.jobs, message.together, data, setup, monitor)
     except _GONE:
         return
 

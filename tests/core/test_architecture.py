@@ -63,4 +63,4 @@ def test_workers_load_no_store() -> None:
         seen.add(name)
         waiting += [found for found in imported(file) if found.split(".")[0] in PACKAGES]
     rooms = {name.split(".")[1] for name in seen if name.count(".")}
-    assert rooms <= {"data", "models", "training", "errors", "files", "objective"}
+    assert rooms <= {"data", "models", "training", "errors", "files", "objective", "redaction", "text"}

@@ -16,7 +16,7 @@ def test_defaults_are_those_of_the_experiment_file() -> None:
         "kind": "auto",
         "task": "auto",
         "test": None,
-        "split": {"by": "auto", "validation": 0.2, "test": 0.2, "column": None, "seed": 0},
+        "split": {"by": "auto", "validation": 0.2, "test": 0.2, "folds": 5, "column": None, "seed": 0},
         "types": {},
     }
 
@@ -35,7 +35,7 @@ def test_a_numeric_column_name_is_text() -> None:
         ({"validation": 0.5, "test": 0.5}, "validation \\+ test must be < 1"),
         ({"by": "group"}, "needs `column`"),
         ({"by": "time"}, "needs `column`"),
-        ({"by": "random", "column": "a"}, "group and time splits only"),
+        ({"by": "random", "column": "a"}, "group, time and kfold splits only"),
         ({"seed": -1}, "greater than or equal to 0"),
         ({"size": 1}, "Extra inputs"),
     ],

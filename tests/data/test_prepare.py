@@ -18,7 +18,7 @@ import torch
 
 from pipeline.data import prepare as prepare_module
 from pipeline.data.assemble import assemble
-from pipeline.data.config import DataConfig
+from pipeline.data.config import DataConfig, SplitConfig
 from pipeline.data.dataset import Dataset
 from pipeline.data.development import load_development
 from pipeline.data.prepare import Prepared, load_prepared, prepare
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-CONFIG = DataConfig(source="a.csv", target="y")
+CONFIG = DataConfig(source="a.csv", target="y", split=SplitConfig(by="stratified"))
 
 
 def test_a_prepared_data_set_has_all_that_a_search_needs(folder: Path) -> None:
@@ -78,7 +78,7 @@ def test_what_is_prepared_is_found_again(folder: Path, monkeypatch: pytest.Monke
 def test_the_fingerprint_is_of_the_content(folder: Path) -> None:
     first = prepare(CONFIG, folder, folder / "store")
     (folder / "b.csv").write_bytes((folder / "a.csv").read_bytes())
-    renamed = prepare(DataConfig(source="b.csv", target="y"), folder, folder / "store")
+    renamed = prepare(CONFIG.model_copy(update={"source": "b.csv"}), folder, folder / "store")
     assert renamed.fingerprint == first.fingerprint
     assert renamed.split_hash == first.split_hash
     reseeded = prepare(DataConfig.model_validate({**CONFIG.model_dump(), "split": {"seed": 1}}), folder, folder / "s")
@@ -116,6 +116,15 @@ def test_statistics_are_those_of_training_rows_only(folder: Path) -> None:
     assert not torch.equal(changed.development.validation.inputs.x, original.development.validation.inputs.x)
 
 
+def test_folds_share_the_training_rows_and_their_preparation(folder: Path) -> None:
+    prepared = prepare(DataConfig(source="a.csv", target="y"), folder, folder / "store")
+    development = prepared.development()
+    assert (prepared.spec.n_train, prepared.spec.n_folds, len(prepared.sealed)) == (160, 5, 40)
+    assert development.folds is not None
+    assert torch.bincount(development.folds).tolist() == [32] * 5
+    assert development.validation is development.train
+
+
 def _training_rows(preprocessor: Any, train: Part, frame: pd.DataFrame) -> Iterator[int]:
     """Rows of the source whose prepared form is in the training part; `x` is distinct in every row."""
     assert isinstance(preprocessor, TabularPreprocessor)
@@ -127,7 +136,7 @@ def _training_rows(preprocessor: Any, train: Part, frame: pd.DataFrame) -> Itera
 def test_regression_is_standardised_by_training_rows(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pd.DataFrame({"x": rng.normal(size=100), "y": rng.normal(500, 30, 100)}).to_csv(tmp_path / "a.csv", index=False)
-    prepared = prepare(CONFIG, tmp_path, tmp_path / "store")
+    prepared = prepare(CONFIG.model_copy(update={"split": SplitConfig()}), tmp_path, tmp_path / "store")
     target = prepared.development().train.target
     assert prepared.spec.task == "regression"
     assert float(target.mean()) == pytest.approx(0, abs=1e-5)
@@ -137,7 +146,7 @@ def test_regression_is_standardised_by_training_rows(tmp_path: Path) -> None:
 
 def test_a_separate_test_file_is_the_whole_test(folder: Path) -> None:
     make_frame(300).tail(100).to_csv(folder / "t.csv", index=False)
-    prepared = prepare(DataConfig(source="a.csv", target="y", test="t.csv"), folder, folder / "store")
+    prepared = prepare(CONFIG.model_copy(update={"test": "t.csv"}), folder, folder / "store")
     assert len(prepared.sealed) == 100
     assert prepared.spec.n_train == 160
     assert prepared.n_rows == 300

@@ -67,11 +67,11 @@ def test_japanese_vowels(real_data: Path, tmp_path: Path) -> None:
     prepared = prepare(config, real_data, tmp_path)
     spec = prepared.spec
     assert (spec.kind, spec.labels, spec.n_features) == ("sequence", tuple(range(1, 10)), 12)
-    assert (spec.n_train + spec.n_validation, len(prepared.sealed)) == (270, 370)
+    assert (spec.n_train, spec.n_folds, len(prepared.sealed)) == (270, 5, 370)
     train = prepared.development().train
     assert train.inputs.lengths is not None
     assert 7 <= int(train.inputs.lengths.min()) < int(train.inputs.lengths.max()) == spec.n_steps <= 29
-    assert torch.bincount(train.target).tolist() == [24] * 9
+    assert torch.bincount(train.target).tolist() == [30] * 9
 
 
 def test_italy_power_demand(real_data: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pipeline.errors import DataError
 def split(n: int, classes: Any = None, key: Any = None, *, with_test: bool = True, **config: Any) -> Split:
     series = None if key is None else pd.Series(key, name="k")
     classes = None if classes is None else np.asarray(classes)
+    config = {"by": "random" if classes is None else "stratified", **config}
     return make_split(SplitConfig(**config), n, classes=classes, key=series, with_test=with_test)[0]
 
 
@@ -50,15 +51,56 @@ def test_the_seed_decides() -> None:
 
 def test_a_class_with_one_row_is_trained_on_and_said() -> None:
     classes = np.array([0] * 50 + [1] * 49 + [2])
-    result, findings = make_split(SplitConfig(), 100, classes=classes, key=None, with_test=True)
+    result, findings = make_split(SplitConfig(by="stratified"), 100, classes=classes, key=None, with_test=True)
     assert 99 in result.train
     assert ["single row" in finding.message for finding in findings] == [True]
 
 
 def test_more_classes_than_held_out_rows_are_drawn_at_random_and_said() -> None:
-    result, findings = make_split(SplitConfig(), 20, classes=np.arange(20) // 2, key=None, with_test=True)
+    result, findings = make_split(
+        SplitConfig(by="stratified"), 20, classes=np.arange(20) // 2, key=None, with_test=True
+    )
     assert_partition(result, 20)
     assert {"cannot hold" in finding.message for finding in findings} == {True}
+
+
+@given(n=st.integers(12, 300), n_classes=st.integers(2, 40), folds=st.integers(2, 5), seed=st.integers(0, 9))
+def test_every_row_but_the_tests_is_validated_in_one_fold(n: int, n_classes: int, folds: int, seed: int) -> None:
+    classes = np.random.default_rng(seed).integers(0, n_classes, n)
+    for key in (classes, None):
+        result = split(n, key, by="kfold", folds=folds, seed=seed)
+        assert sorted([*result.train, *result.test]) == list(range(n))
+        assert len(result.validation) == 0
+        assert result.folds is not None
+        assert len(result.folds) == len(result.train)
+        sizes = np.bincount(result.folds, minlength=folds)
+        assert len(sizes) == folds
+        assert sizes.max() - sizes.min() <= n_classes
+
+
+def test_folds_keep_the_classes_shares_and_are_part_of_the_digest() -> None:
+    classes = np.array([0] * 90 + [1] * 10)
+    result = split(100, classes, by="kfold")
+    assert result.folds is not None
+    per_fold = [int(classes[result.train[result.folds == fold]].sum()) for fold in range(5)]
+    assert sorted(per_fold) == [1, 1, 2, 2, 2]
+    assert result.digest != split(100, classes, by="kfold", folds=4).digest
+
+
+def test_groups_stay_in_one_fold() -> None:
+    groups = np.arange(200) % 23
+    result = split(200, np.arange(200) % 2, groups, by="kfold", column="k")
+    assert result.folds is not None
+    folds_of = {group: set(result.folds[groups[result.train] == group]) for group in set(groups[result.train])}
+    assert {len(folds) for folds in folds_of.values()} == {1}
+    assert not set(groups[result.train]) & set(groups[result.test])
+
+
+@pytest.mark.parametrize(("n", "by_folds"), [(1240, True), (1252, False), (11, False)])
+def test_auto_cross_validates_where_the_validation_part_would_be_small(n: int, by_folds: bool) -> None:
+    result, findings = make_split(SplitConfig(), n, classes=np.arange(n) % 2, key=None, with_test=True)
+    assert (result.folds is not None) == by_folds
+    assert ["cross-validated in 5 folds" in finding.message for finding in findings] == [True] * by_folds
 
 
 def test_groups_stay_together() -> None:
@@ -85,6 +127,7 @@ def test_time_goes_forward_and_equal_stamps_stay_together(as_dates: bool) -> Non
     ("key", "config", "message"),
     [
         (["a"] * 10 + ["b"] * 10, {"by": "group"}, "needs >= 3 groups, but there are 2"),
+        (["a"] * 10 + ["b"] * 5 + ["c"] * 5, {"by": "kfold"}, "5 folds by 'k' need as many groups, but 2 are left"),
         ([None] * 3 + ["b"] * 17, {"by": "group"}, "but 3 have none"),
         (["2024-01-01"] * 19 + ["31.02.2024"], {"by": "time"}, "row 20 has '31.02.2024'"),
         ([5] * 20, {"by": "time"}, "same time"),

@@ -38,6 +38,26 @@ def test_the_best_come_first_and_ties_go_to_the_smaller_model() -> None:
     assert [r.number for r in choose_finalists(records, ACCURACY, 3)] == [2, 1, 3]
 
 
+@pytest.mark.parametrize(
+    ("metric", "scores", "winner"),
+    [
+        ("accuracy", [(0.95, 0.02, 900), (0.94, 0.01, 300), (0.935, 0.01, 100), (0.92, 0.01, 10)], 2),
+        ("log_loss", [(0.30, 0.02, 900), (0.31, 0.50, 300), (0.33, 0.01, 10)], 1),
+        ("accuracy", [(0.95, None, 900), (0.94, None, 300)], 0),
+    ],
+)
+def test_cross_validated_the_smallest_within_one_standard_error_wins(
+    metric: str, scores: list[tuple[float, float | None, int]], winner: int
+) -> None:
+    records = [
+        scored(number, score, n_params=n_params).model_copy(update={"objective_se": error})
+        for number, (score, error, n_params) in enumerate(scores)
+    ]
+    finalists = choose_finalists(records, METRICS[metric], 2)
+    assert finalists[0].number == winner
+    assert [r.number for r in finalists[1:]] == [number for number in (0, 1) if number != winner]
+
+
 def test_lower_is_better_where_the_metric_says_so() -> None:
     records = [scored(0, 0.7), scored(1, 0.9), scored(2, 0.1)]
     assert [r.number for r in choose_finalists(records, METRICS["log_loss"], 2)] == [2, 0]

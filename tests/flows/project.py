@@ -51,6 +51,8 @@ class Project:
 
     folder: Path
     name: str = "small"
+    tracked: str = ""
+    """Another tracking store than the folder's own."""
 
     @property
     def file(self) -> Path:
@@ -62,7 +64,7 @@ class Project:
 
     @property
     def uri(self) -> str:
-        return f"sqlite:///{self.state}/mlflow.db"
+        return self.tracked or f"sqlite:///{self.state}/mlflow.db"
 
     def automl(self, *arguments: str, code: int = 0) -> Done:
         """Run a command to its end; its exit code must be `code`."""

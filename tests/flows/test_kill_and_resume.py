@@ -143,3 +143,8 @@ def test_an_unfinished_search_is_gone_on_with_by_nobody_else_and_with_nothing_el
     refused = project.here("run", "small.yaml", "--set", "search.seed=1", code=2)
     assert "search.seed: 0 -> 1" in refused.err
     assert "--new" in refused.err
+    data = project.folder / "train.csv"
+    data.write_text(f"{data.read_text()}33.0,20000,Lyon,yes\n")
+    n_rows = len(data.read_text().splitlines()) - 1
+    refused = project.here("run", "small.yaml", code=2)
+    assert f"the data itself: {n_rows - 1} rows then, {n_rows} now" in refused.err

@@ -136,6 +136,15 @@ def test_moving_the_champion_to_itself_keeps_the_previous_one(store: Registered)
     assert (newest.aliases, oldest.aliases) == ((CHAMPION,), (PREVIOUS,))
 
 
+def test_a_move_whose_answer_got_lost_may_be_said_again(store: Registered) -> None:
+    first, second = store.register(0), store.register(1)
+    store.registry.move_champion("digits", first, None)
+    store.registry.move_champion("digits", second, first)
+    store.registry.move_champion("digits", second, first)
+    newest, oldest = store.registry.versions("digits")
+    assert (newest.aliases, oldest.aliases) == ((CHAMPION,), (PREVIOUS,))
+
+
 def test_tags_are_added_to_a_version(store: Registered) -> None:
     version = store.register(0)
     store.registry.tag("digits", version, {"automl.promoted": "true"})

@@ -14,7 +14,7 @@ from pipeline.training.calibration import cost_class
 from pipeline.training.config import TrialConfig
 from pipeline.training.devices import Slot
 from pipeline.training.measurement import Measurement, Outcome
-from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report
+from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report, Suspended
 from pipeline.training.trainer import WEIGHTS, Job, Verdict
 
 
@@ -72,8 +72,9 @@ class FakePool:
                 if worker not in self.workers:
                     break
 
-    def train(self, worker: FakeWorker, jobs: Sequence[Job]) -> None:
+    def train(self, worker: FakeWorker, jobs: Sequence[Job], *, together: bool) -> None:
         assert worker.ready, "only a ready worker takes jobs"
+        assert together or len(jobs) == 1
         worker.ready, worker.epoch, worker.since = False, 0, time.monotonic()
         worker.jobs = {job.trial: job for job in jobs}
         self.begun.append(tuple(worker.jobs))
@@ -115,6 +116,8 @@ class FakePool:
             if verdict is not None and worker.epoch > since:
                 if verdict == "suspend":
                     suspended += 1
+                    del self._heard[number]
+                    yield Suspended(number)
                     continue
                 yield self._end(worker.jobs[number], "PRUNED" if verdict == "prune" else "COMPLETE")
                 ended += 1
@@ -125,7 +128,7 @@ class FakePool:
             elif over and scripts[number].then != "hang":
                 yield self._end(worker.jobs[number], "COMPLETE" if scripts[number].then == "complete" else "FAIL")
                 ended += 1
-        if (ended or suspended) and len(worker.jobs) <= suspended:
+        if (ended or suspended) and not worker.jobs:
             yield Idle()
 
     def _times(self, number: int) -> int:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import pkgutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from optuna.trial import TrialState
 
 from pipeline.config import Budget, SearchConfig
 from pipeline.data.spec import DataSpec
-from pipeline.errors import SearchError
+from pipeline.errors import SearchError, SearchPausedError
+from pipeline.files import sha256_file
 from pipeline.models import FAMILIES
 from pipeline.records import TrialRecord, read_records, trial_directory, write_record
 from pipeline.search.asking import SearchPlan
@@ -21,6 +25,7 @@ from pipeline.search.controller import Controller
 from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.study import OptunaSuggester, open_study
 from pipeline.training.config import OptimisationConfig, TrialConfig
+from pipeline.training.trainer import WEIGHTS
 from tests.search.fakes import FakePool, MemorySink, Script
 
 SPEC = DataSpec(kind="tabular", task="binary", n_numeric=2, labels=(0, 1), n_train=100, n_validation=20)
@@ -257,10 +262,41 @@ def test_a_small_budget_still_tries_every_first_trial(search: Search) -> None:
 
 def test_the_member_that_kills_its_cohorts_worker_is_found_and_fails_alone(search: Search) -> None:
     pool = FakePool(scripts({2: DEADLY}), n_workers=1, gains=GAINS, spec=SPEC)
-    search.run(pool, max_cohort=None, budget=Budget(trials=4))
-    assert search.states() == {0: "COMPLETE", 1: "COMPLETE", 2: "FAIL", 3: "COMPLETE"}
+    search.run(pool, max_cohort=None, budget=Budget(trials=8))
+    assert search.states() == {number: "FAIL" if number == 2 else "COMPLETE" for number in range(8)}
     assert pool.begun[0] == (0, 1, 2, 3)
-    assert all(len(begun) == 1 for begun in pool.begun[1:])
+    assert all(begun in ((0,), (1,), (2,), (3,)) for begun in pool.begun[1:] if min(begun) < 4)
+
+
+def test_a_class_is_not_timed_for_the_few_trials_that_are_left(search: Search) -> None:
+    pool = FakePool(scripts({}), n_workers=1)
+    search.run(pool, max_cohort=None, budget=Budget(trials=4))
+    assert [len(begun) for begun in pool.begun] == [1, 1, 1, 1]
+
+
+def suggest_shallow(suggester: OptunaSuggester, seed: int) -> TrialConfig:
+    """All of one shape class."""
+    lr = suggester.number("optimizer.lr", 1e-4, 1e-1, log=True)
+    return TrialConfig(family="mlp", model=FAMILIES["mlp"].config(), optimisation=OptimisationConfig(lr=lr), seed=seed)
+
+
+LONG, SHORT = Script(scores=(0.5,) * 30), Script(scores=(0.5,) * 2)
+
+
+def test_half_of_a_running_cohort_moves_to_a_slot_that_would_idle(search: Search) -> None:
+    short = dict.fromkeys((1, 5, 6, 7), SHORT)
+    pool = FakePool(scripts(short, otherwise=LONG), gains={1: 1.0, 4: 1.5}, spec=SPEC)
+    search.run(pool, max_cohort=None, budget=Budget(trials=8), suggest=suggest_shallow)
+    assert pool.begun == [(0, 2, 3, 4), (1, 5, 6, 7), (3, 4), (4,)]
+    assert search.states() == dict.fromkeys(range(8), "COMPLETE")
+    assert [len(search.records()[number].curve) for number in (0, 2, 3, 4)] == [30] * 4
+
+
+def test_where_together_is_faster_than_on_two_slots_nobody_moves(search: Search) -> None:
+    short = dict.fromkeys((1, 5, 6, 7), SHORT)
+    pool = FakePool(scripts(short, otherwise=LONG), gains={1: 1.0, 4: 3.9}, spec=SPEC)
+    search.run(pool, max_cohort=None, budget=Budget(trials=8), suggest=suggest_shallow)
+    assert pool.begun == [(0, 2, 3, 4), (1, 5, 6, 7)]
 
 
 def test_in_lockstep_nothing_is_asked_before_all_earlier_results_are_there(search: Search) -> None:
@@ -268,3 +304,125 @@ def test_in_lockstep_nothing_is_asked_before_all_earlier_results_are_there(searc
     search.run(FakePool(scripts({}), n_workers=1), lambda p: asked_when.append((p.asked, p.ended)), lockstep=True)
     assert asked_when
     assert all(asked - ended <= 1 for asked, ended in asked_when)
+
+
+def three_points(suggester: OptunaSuggester, seed: int) -> TrialConfig:
+    """A space of three configurations."""
+    model = FAMILIES["mlp"].config.model_validate({"n_layers": suggester.integer("mlp.n_layers", 1, 3)})
+    return TrialConfig(family="mlp", model=model, optimisation=OptimisationConfig(), seed=seed)
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_equal_configurations_are_trained_once_and_have_the_same_result(search: Search, n_workers: int) -> None:
+    pool = FakePool(lambda number, _: Script(scores=(0.5, 0.5 + number / 100)), n_workers)
+    search.run(pool, suggest=three_points, budget=Budget(trials=20))
+    assert search.states() == dict.fromkeys(range(20), "COMPLETE")
+    trained = [number for begun in pool.begun for number in begun]
+    assert len(trained) == len(set(trained)) == 3
+    records = search.records()
+    for record in records.values():
+        if record.number in trained:
+            assert record.duplicate_of is None
+            continue
+        assert record.duplicate_of in trained
+        first = records[record.duplicate_of]
+        assert record.params == first.params
+        assert (record.objective, record.best_epoch, record.train_s) == (first.objective, first.best_epoch, 0.0)
+        weights = trial_directory(search.directory, record.number) / WEIGHTS
+        assert sha256_file(weights) == record.weights_sha256
+
+
+def test_a_configuration_that_failed_is_tried_again(search: Search) -> None:
+    pool = FakePool(scripts({0: BAD}), n_workers=1)
+    one = lambda suggester, seed: three_points(suggester, seed).model_copy(  # noqa: E731
+        update={"model": FAMILIES["mlp"].config.model_validate({"n_layers": 1})}
+    )
+    search.run(pool, suggest=one, budget=Budget(trials=4))
+    assert search.states() == {0: "FAIL", 1: "COMPLETE", 2: "COMPLETE", 3: "COMPLETE"}
+    assert pool.begun == [(0,), (1,)]
+
+
+def test_a_stopped_search_knows_its_configurations_when_it_goes_on(search: Search) -> None:
+    slow = FakePool(lambda number, _: Script(scores=(0.5,) * (3 + 40 * number)), n_workers=1)
+    search.run(slow, lambda p: search.stop.request() if p.ended >= 1 else None, suggest=three_points)
+    before = {number for begun in slow.begun for number in begun if number in search.records()}
+    pool = FakePool(scripts({}))
+    search.run(pool)
+    assert search.states() == dict.fromkeys(range(7), "COMPLETE")
+    trained = before | {number for begun in pool.begun for number in begun}
+    assert len({search.records()[number].config.digest for number in trained}) == len(trained)
+
+
+@pytest.mark.parametrize(
+    ("budget", "n_good", "failures", "said"),
+    [
+        (
+            Budget(trials=99, failures=3),
+            1,
+            3,
+            "3 trials failed, and search.budget.failures is 3; the last one with: Val",
+        ),
+        (Budget(trials=99, failures=1), 0, 1, "1 trials failed, and search.budget.failures is 1"),
+        (Budget(trials=99), 10, 20, "20 of 30 trials failed .* the last one with: ValueError: trial 29 cannot learn"),
+        (Budget(trials=99), 25, 26, "26 of 51 trials failed"),
+    ],
+    ids=["as the file says", "none allowed", "many", "more than half"],
+)
+def test_a_search_that_fails_too_much_ends(
+    search: Search, budget: Budget, n_good: int, failures: int, said: str
+) -> None:
+    pool = FakePool(scripts(dict.fromkeys(range(n_good), GOOD), otherwise=BAD), n_workers=1)
+    with pytest.raises(SearchError, match=said):
+        search.run(pool, budget=budget)
+    assert Counter(record.state for record in search.records().values())["FAIL"] == failures
+
+
+def test_under_the_floor_of_free_disk_nothing_is_trained_and_the_search_is_resumable(search: Search) -> None:
+    pool = FakePool(scripts({}))
+    with pytest.raises(SearchPausedError, match=r"GiB are free, fewer than resources\.min_free_disk_gb.*automl gc"):
+        search.run(pool, disk_floor=2**60)
+    assert pool.begun == []
+    search.run(FakePool(scripts({})), disk_floor=0)
+    assert search.states() == dict.fromkeys(range(7), "COMPLETE")
+
+
+def test_a_disk_that_gets_full_in_the_middle_suspends_what_trains(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.search.controller.DISK_LOOK_S", 0.0)
+    pool = FakePool(lambda number, _: Script(scores=(0.5,) * (3 + 50 * number)))
+    free = lambda _path: SimpleNamespace(free=0 if pool.begun else 10)  # noqa: E731
+    monkeypatch.setattr("pipeline.search.controller.shutil.disk_usage", free)
+    with pytest.raises(SearchPausedError):
+        search.run(pool, disk_floor=5)
+    assert {verdict for _, verdict in pool.verdicts} == {"suspend"}
+    before = search.records()
+    search.run(FakePool(scripts({})), disk_floor=0)
+    assert search.states() == dict.fromkeys(range(7), "COMPLETE")
+    assert {n: search.records()[n] for n in before} == before
+
+
+@pytest.mark.parametrize("place", ["pipeline.records.write_atomic", "pipeline.search.journal.os.fsync"])
+@pytest.mark.parametrize("nth", [3, 6, 11])
+def test_a_write_that_finds_the_disk_full_pauses_the_search(
+    search: Search, monkeypatch: pytest.MonkeyPatch, place: str, nth: int
+) -> None:
+    calls = 0
+    module, _, name = place.rpartition(".")
+    real: Callable[..., None] = getattr(pkgutil.resolve_name(module), name)
+
+    def full(*arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls >= nth:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, full)
+        with pytest.raises(SearchPausedError, match="No space left on device"):
+            search.run(FakePool(scripts({})), budget=Budget(trials=12))
+    before = search.records()
+    search.run(FakePool(scripts({})))
+    assert search.states() == dict.fromkeys(range(12), "COMPLETE")
+    assert {n: search.records()[n] for n in before} == before

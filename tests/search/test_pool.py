@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -29,6 +30,7 @@ SLOT = Slot(0, "cpu", 1)
 CONTROLLER = """
 import sys, time
 from pathlib import Path
+from typing import Any
 from pipeline.search.pool import WorkerPool
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import Slot
@@ -65,7 +67,7 @@ def job(tmp_path: Path, trial: int = 0) -> Job:
 def test_a_worker_trains_reports_every_epoch_and_is_idle_again(pool: WorkerPool, tmp_path: Path) -> None:
     ((worker, _),) = hear(pool, Idle)
     assert worker.ready
-    pool.train(worker, [job(tmp_path)])
+    pool.train(worker, [job(tmp_path)], together=False)
     assert not worker.ready
     said = [answer for _, answer in hear(pool, Idle)]
     assert [type(answer) for answer in said] == [Report, Report, Report, Ended, Idle]
@@ -78,7 +80,7 @@ def test_a_worker_trains_reports_every_epoch_and_is_idle_again(pool: WorkerPool,
 
 def test_a_worker_trains_a_cohort_and_times_its_class(pool: WorkerPool, tmp_path: Path) -> None:
     ((worker, _),) = hear(pool, Idle)
-    pool.train(worker, [job(tmp_path, n) for n in range(3)])
+    pool.train(worker, [job(tmp_path, n) for n in range(3)], together=True)
     ended = [answer.outcome.trial for _, answer in hear(pool, Idle) if isinstance(answer, Ended)]
     assert sorted(ended) == [0, 1, 2]
     pool.calibrate(worker, CONFIG, 4)
@@ -101,7 +103,7 @@ def test_jobs_for_a_worker_that_just_died_are_not_lost(pool: WorkerPool, tmp_pat
     ((worker, _),) = hear(pool, Idle)
     os.kill(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
-    pool.train(worker, [job(tmp_path)])
+    pool.train(worker, [job(tmp_path)], together=False)
     buried, _ = hear(pool, Died)[-1]
     assert list(buried.jobs) == [0], "the controller can hand them out again"
 
@@ -152,3 +154,50 @@ def test_workers_see_no_credentials(prepared: Path, tmp_path: Path, monkeypatch:
         environment = psutil.Process(pool.workers[0].process.pid).environ()
     assert "secret" not in environment.values()
     assert environment["OMP_NUM_THREADS"] == "1"
+
+
+STUBBORN = """
+import os, signal, subprocess, sys, time
+from pipeline.training import worker
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+def hang(jobs, *_):
+    child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, 1); time.sleep(300)"])
+    if os.fork() == 0:
+        while True: pass
+    jobs[0].directory.mkdir(parents=True)
+    (jobs[0].directory / "child").write_text(str(child.pid))
+    while True: pass
+worker._train = hang
+worker.main(int(sys.argv[1]), int(sys.argv[2]))
+"""
+
+
+def test_a_worker_that_spins_forks_and_ignores_sigterm_is_gone_with_its_children(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        return real([sys.executable, "-c", STUBBORN, *command[3:]], **options)
+
+    with WorkerPool([], prepared, SETTINGS, tmp_path / "logs") as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr("pipeline.search.pool.subprocess.Popen", start)
+            pool.workers = [pool._start(SLOT)]
+        ((worker, _),) = hear(pool, Idle)
+        pool.train(worker, [job(tmp_path)], together=False)
+        child = tmp_path / "trial-0" / "child"
+        until = time.monotonic() + 30
+        while not child.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        family = psutil.Process(worker.process.pid).children(recursive=True)
+        assert len(family) == 2
+        worker.process.terminate()
+        time.sleep(0.2)
+        assert worker.process.poll() is None, "it does ignore SIGTERM"
+        began = time.monotonic()
+        pool.kill(worker)
+        assert time.monotonic() - began < 5.0
+        assert worker.process.returncode == -signal.SIGKILL
+        assert not psutil.wait_procs(family, timeout=5)[1]

@@ -114,6 +114,26 @@ def test_an_outage_that_outlasts_patience_gives_the_message_up(store: Moody) -> 
     background.close()
 
 
+def test_what_was_put_back_is_delivered_once_the_store_is_there_again(store: Moody) -> None:
+    store.moods = [StoreError("away")] * 3
+    background = BackgroundTracker(store, patience_s=0.3, again_every_s=0.05)
+    assert background.start_trial(SEARCH, 0, "mlp", {}).exception(LONG_S) is not None
+    until = time.monotonic() + LONG_S
+    while background.errors() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert background.errors() == ()
+    assert f"{SEARCH}/0" in store.runs
+    background.close()
+
+
+def test_closing_tries_what_was_put_back_once_more(store: Moody) -> None:
+    store.moods = [StoreError("away")] * 2
+    background = BackgroundTracker(store, patience_s=0.3)
+    assert background.start_trial(SEARCH, 0, "mlp", {}).exception(LONG_S) is not None
+    assert background.close() == ()
+    assert f"{SEARCH}/0" in store.runs
+
+
 def test_a_package_is_written_in_the_threads_time_and_its_failure_is_listed(store: Moody, tmp_path: Path) -> None:
     background = BackgroundTracker(store)
     threads: list[str] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from mlflow.exceptions import MlflowException
 from pipeline.errors import StoreError
 from pipeline.packaging import load_package, package_digest
 from pipeline.tracking.base import StoreRefusedError
-from pipeline.tracking.mlflow import MLflowTracker
+from pipeline.tracking.mlflow import MLflowTracker, migrate
 from pipeline.tracking.store import shown_uri
+from tests.chaos.full import no_file_beyond
 from tests.packaging.cases import Case, make_case
 from tests.tracking.records import PARAMS, SEARCH, record, search_info
 from tests.tracking.stores import copy_database, view
@@ -317,3 +319,66 @@ def test_images_and_sequences_are_read_as_arrays_and_as_columns(
     pd.testing.assert_frame_equal(model.predict(case.features), expected)
     column = pd.DataFrame({kind: [row.tolist() for row in case.features]})
     pd.testing.assert_frame_equal(model.predict(column), expected, rtol=1e-5)
+
+
+OPEN = """
+import sys
+from pipeline.tracking.mlflow import migrate
+migrate(f"sqlite:///{sys.argv[1]}")
+"""
+
+
+def test_a_kill_in_the_middle_of_the_first_migration_costs_nothing(tmp_path: Path) -> None:
+    """MLflow itself never opens a database again of which half the tables were made."""
+    database = tmp_path / "mlflow.db"
+    opening = subprocess.Popen([sys.executable, "-c", OPEN, str(database)])
+    staged = tmp_path / "mlflow.db.new"
+    until = time.monotonic() + 60
+    while not (staged.exists() and staged.stat().st_size > 100_000):
+        assert time.monotonic() < until
+        assert opening.poll() is None
+        time.sleep(0.005)
+    opening.kill()
+    opening.wait()
+    assert not database.exists()
+    migrate(f"sqlite:///{database}")
+    assert not staged.exists()
+
+
+def test_on_a_full_disk_the_store_says_so_and_goes_on_once_there_is_room(
+    tracker: MLflowTracker, tmp_path: Path
+) -> None:
+    tracker.start_search(search_info())
+    log = tmp_path / "mlflow.db-wal"
+
+    def fill(number: int) -> None:
+        for again in range(50):
+            tracker.start_trial(SEARCH, 100 * (number + 1) + again, "mlp", {"x": "y" * 4000})
+
+    for number in range(3):
+        with no_file_beyond(log.stat().st_size + 4096 * number), pytest.raises(StoreError):
+            fill(number)
+        tracker.finish_trial(record(number), None)
+    survey = tracker.survey(SEARCH)
+    assert survey is not None
+    assert [survey.states[number] for number in range(3)] == ["COMPLETE"] * 3
+    assert survey.doubled == 0
+
+
+def test_of_two_runs_with_one_key_the_one_that_got_furthest_stays(
+    tracker: MLflowTracker, uri: str, tmp_path: Path, client: MlflowClient
+) -> None:
+    """As after a request that the server carried out late."""
+    tracker.start_search(search_info())
+    stays = tracker.finish_trial(record(3), None)
+    run = client.get_run(stays)
+    tags = {name: value for name, value in run.data.tags.items() if name != "automl.state"}
+    ghost = client.create_run(run.info.experiment_id, tags=tags).info.run_id
+    again = MLflowTracker(uri, tmp_path / "artifacts")
+    survey = again.survey(SEARCH)
+    assert survey is not None
+    assert survey.doubled == 1
+    again.start_search(search_info())
+    assert again.trial_states(SEARCH) == {3: "COMPLETE"}
+    assert client.get_run(ghost).info.lifecycle_stage == "deleted"
+    assert client.get_run(stays).info.lifecycle_stage == "active"

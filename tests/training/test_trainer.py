@@ -29,6 +29,7 @@ class Recorder:
         self.verdict, self.at = verdict, at
         self.measurements: list[Measurement] = []
         self.outcomes: list[Outcome] = []
+        self.stopped: list[int] = []
 
     def report(self, measurements: Sequence[Measurement]) -> Mapping[int, Verdict]:
         self.measurements += measurements
@@ -36,6 +37,9 @@ class Recorder:
 
     def ended(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
+
+    def suspended(self, trial: int) -> None:
+        self.stopped.append(trial)
 
 
 def config(data: Development, **optimisation: object) -> TrialConfig:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from pipeline.data.dataset import Dataset, Features
-from pipeline.data.readers.request import Request, check_size, read_bytes
+from pipeline.data.readers.request import Request, check_ratio, check_size, read_bytes
 from pipeline.data.spec import Kind
 from pipeline.errors import DataError
+from pipeline.text import shown
 
 Array = npt.NDArray[Any]
 
@@ -40,7 +41,7 @@ def read_npz(request: Request) -> Dataset:
         raise DataError("the file is not an npz archive", "write it again with numpy.savez", file=path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            _check_npz_size(path)
+            _check_npz_sizes(path)
             x_name, y_name = _array_names(archive.files, request)
             x: Array = archive[x_name]
             y: Array | None = archive[y_name] if y_name is not None and request.labelled else None
@@ -59,10 +60,32 @@ def read_npz(request: Request) -> Dataset:
     return Dataset(kind, features, y, path.stem)
 
 
-def _check_npz_size(path: Path) -> None:
-    """An archive's members are compressed: refuse what would not fit before it is unpacked."""
+def _check_npz_sizes(path: Path) -> None:
+    """Members are compressed, and each says its shape itself: refuse what would not fit, or lies, before unpacking."""
     with zipfile.ZipFile(path) as archive:
-        check_size(sum(member.file_size for member in archive.infolist()) // 8, path)
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
+        check_size(size // 8, path)
+        check_ratio(size, path.stat().st_size, path)
+        for member in members:
+            with archive.open(member) as file:
+                n_bytes = _claimed_bytes(file)
+            if n_bytes > member.file_size:
+                raise DataError(
+                    f"array {shown(member.filename)} says that it has {n_bytes:,} bytes, but has {member.file_size:,}",
+                    "write it again",
+                    file=path,
+                )
+
+
+def _claimed_bytes(file: IO[bytes]) -> int:
+    """How large an array says it is; 0 where it holds objects, whose size no header tells."""
+    major, _ = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"an array has the shape {shape}")
+    return 0 if dtype.hasobject else math.prod(shape) * dtype.itemsize
 
 
 def _array_names(names: list[str], request: Request) -> tuple[str, str | None]:

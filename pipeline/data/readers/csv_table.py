@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from typing import Final
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pyarrow.csv as pacsv
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.findings import Finding
-from pipeline.data.readers.request import Request, check_size, read_bytes
+from pipeline.data.readers.request import Request, check_columns, check_size, read_bytes
 from pipeline.data.readers.table import to_dataset
 from pipeline.data.values import MISSING
 from pipeline.errors import DataError
@@ -115,7 +116,8 @@ def _header(content: bytes, request: Request, findings: list[Finding]) -> tuple[
                 break
     if not header:
         raise DataError("the header line cannot be parsed", "check its quotes", file=request.path, line=1)
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    check_columns(len(header), request.path)
+    repeated = sorted(name for name, count in Counter(header).items() if count > 1)
     if repeated:
         raise DataError(
             f"column names must be different, but {', '.join(map(repr, repeated[:5]))} occurs more than once",

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.findings import Finding
-from pipeline.data.readers.request import Request, check_size
+from pipeline.data.readers.request import Request, check_columns, check_ratio, check_size
 from pipeline.data.readers.table import to_dataset
 from pipeline.errors import DataError
+
+MAX_CELLS_A_BYTE: Final = 50
+"""Values that a byte of a file may stand for, above `SMALL_CELLS`: even a constant column takes pages and headers."""
+SMALL_CELLS: Final = 10_000_000
 
 
 def read_parquet(request: Request) -> Dataset:
@@ -25,8 +33,8 @@ def read_parquet(request: Request) -> Dataset:
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            check_size(file.metadata.num_rows * len(schema), path)
-            repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+            _check_sizes(file.metadata, path)
+            repeated = sorted(name for name, count in Counter(schema.names).items() if count > 1)
             if repeated:
                 raise DataError(f"the column {repeated[0]!r} occurs more than once", "rename the copies", file=path)
             nested = [field.name for field in schema if pa.types.is_nested(field.type) or _is_binary(field.type)]
@@ -46,6 +54,21 @@ def read_parquet(request: Request) -> Dataset:
         for name in nested
     ]
     return to_dataset(_plain_frame(table), request, findings)
+
+
+def _check_sizes(metadata: pq.FileMetaData, path: Path) -> None:
+    """Raises DataError for a file that is too large, or a bomb: by its metadata, before anything is read."""
+    check_columns(metadata.num_columns, path)
+    n_cells, packed = metadata.num_rows * metadata.num_columns, path.stat().st_size
+    check_size(n_cells, path)
+    if n_cells > SMALL_CELLS and n_cells > MAX_CELLS_A_BYTE * packed:
+        raise DataError(
+            f"its {packed:,} bytes unpack to {metadata.num_rows:,} rows of {metadata.num_columns} columns",
+            "no data is like that; take a sample of it",
+            file=path,
+        )
+    unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    check_ratio(unpacked, packed, path)
 
 
 def _is_binary(kind: pa.DataType) -> bool:

@@ -1,0 +1,39 @@
+"""Dropout: the rate and the scale are right, and a cohort's masks are those of its members alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.models.dropout import Dropout, StackedDropout
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
+def test_values_are_dropped_at_the_rate_and_keep_their_expectation(rate: float) -> None:
+    torch.manual_seed(0)
+    y = Dropout(rate)(torch.ones(1000, 1000))
+    assert (y == 0).float().mean().item() == pytest.approx(rate, abs=2e-3)
+    assert y.mean().item() == pytest.approx(1, abs=5e-3)
+
+
+def test_bits_are_independent_between_neighbours() -> None:
+    """Four values share a draw: none may say anything of another."""
+    torch.manual_seed(0)
+    kept = (Dropout(0.5)(torch.ones(400_000)) > 0).float().view(-1, 4)
+    assert torch.corrcoef(kept.T).fill_diagonal_(0).abs().max() < 0.02
+    assert (kept.mean(0) - 0.5).abs().max() < 0.01
+
+
+def test_nothing_is_dropped_in_evaluation() -> None:
+    x = torch.randn(5, 7)
+    assert torch.equal(Dropout(0.9).eval()(x), x)
+
+
+def test_a_members_mask_is_its_own_whatever_the_company() -> None:
+    rates, widths = (0.3, 0.0, 0.7), (5, 8, 3)
+    x_KBW = torch.randn(3, 11, 8)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    together = StackedDropout(rates, widths, torch.device("cpu"))(x_KBW, generators)
+    for k, (rate, width) in enumerate(zip(rates, widths, strict=True)):
+        torch.manual_seed(k)
+        assert torch.equal(together[k, :, :width], Dropout(rate)(x_KBW[k, :, :width]))
