@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,11 +66,19 @@ def automl(
     try:
         config = load_experiment(Path(file), overrides(trials, time, families, promote))
     except InputError as error:
-        return Failed(message=f"failed: {error}")
+        return _refuse(Path(file), f"failed: {error}")
     holder = holder_of(workspace.experiment_lock(config.name))
     if holder is not None:
         return _end(config, "skipped", f"skipped: {config.name} is running ({holder})")
     return _run(config, workspace, promotes=promote)
+
+
+def _refuse(file: Path, line: str) -> State[Any]:
+    """Nothing is run; whom the file names is told, if it can be read at all."""
+    get_run_logger().error(line)
+    with suppress(InputError):
+        _tell(load_experiment(file), "failed", line)
+    return Failed(message=line)
 
 
 def overrides(trials: object, time: object, families: object, promote: object) -> tuple[str, ...]:

@@ -9,12 +9,14 @@ from pathlib import Path
 from flows.stages.experiment import Experiment, check_against_data
 from flows.stores import Stores
 from flows.workspace import Workspace
-from pipeline.data.prepare import Prepared
+from pipeline.data.identity import KnownRows
+from pipeline.data.prepare import Prepared, load_known_rows
+from pipeline.errors import DataError
+from pipeline.evaluation.champion import Champion
 from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate
 from pipeline.evaluation.intervals import Interval
 from pipeline.files import write_atomic
 from pipeline.packaging.package import write_trial_package
-from pipeline.packaging.predictor import Predictor
 from pipeline.packaging.verify import load_package
 from pipeline.records import TrialRecord, read_records, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
@@ -23,6 +25,7 @@ from pipeline.search.directory import (
     SearchState,
 )
 from pipeline.tracking.base import FinalistInfo
+from pipeline.tracking.replay import read_replay
 
 EVALUATION = "evaluation.json"
 
@@ -63,9 +66,8 @@ def evaluate_stage(
             models,
             prepared.sealed,
             objective,
-            champion=None
-            if champion is None
-            else (champion.version, _load_version(stores.registry, champion, directory)),
+            trained_on=prepared.known_rows(),
+            champion=None if champion is None else _champion(champion, stores.registry, workspace, directory),
             confidence=config.evaluate.confidence,
             n_resamples=config.evaluate.bootstrap,
             seed=config.search.seed,
@@ -113,5 +115,15 @@ def _finalist_metrics(test: Mapping[str, Interval]) -> dict[str, float]:
     return metrics
 
 
-def _load_version(registry: ModelRegistry, version: ModelVersion, directory: Path) -> Predictor:
-    return load_version(registry, version, directory / f"champion-v{version.version}")
+def _champion(version: ModelVersion, registry: ModelRegistry, workspace: Workspace, directory: Path) -> Champion:
+    model = load_version(registry, version, directory / f"champion-v{version.version}")
+    return Champion(version.version, model, _trained_on(version, workspace))
+
+
+def _trained_on(version: ModelVersion, workspace: Workspace) -> KnownRows | None:
+    """The rows behind a registered version, where its search was made in this workspace and its data is still here."""
+    replay = read_replay(workspace.search(version.tags.get("automl.search", "unknown")))
+    try:
+        return None if replay is None else load_known_rows(workspace.data / replay.prepared)
+    except DataError:  # prepared by an earlier version, or cleared away
+        return None

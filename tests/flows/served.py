@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import json
 import os
 import signal
@@ -17,9 +19,12 @@ from typing import Any
 
 import psutil
 
+from flows.workspace import Workspace
 from tests.flows.project import COMMAND, Project
 
 PATIENCE_S = 120.0
+ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
+"""Types of final states."""
 QUICK = {
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
     "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
@@ -67,6 +72,17 @@ class Served:
         )
         return str(run["id"])
 
+    def schedule_at(self, name: str, when: datetime.datetime) -> str:
+        """A tick of a deployment at any time; the flow run's id."""
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": when.isoformat()}}
+        return str(self.api(f"deployments/{self.deployment(name)['id']}/create_flow_run", {"state": state})["id"])
+
+    def change_parameters(self, name: str, **parameters: Any) -> None:
+        """Change a deployment's parameters as its page in the UI does."""
+        deployment = self.deployment(name)
+        body = {"parameters": deployment["parameters"] | parameters}
+        self.api(f"deployments/{deployment['id']}", body, method="PATCH")
+
     def state(self, run: str) -> tuple[str, str, str]:
         """Type, name and message of a flow run's state."""
         state = self.api(f"flow_runs/{run}", method="GET")["state"]
@@ -74,21 +90,34 @@ class Served:
 
     def end(self, run: str) -> tuple[str, str, str]:
         """The final state of a flow run, when it has one."""
-        final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-        wait_for(lambda: self.state(run)[0] in final)
+        wait_for(lambda: self.state(run)[0] in ENDED)
         return self.state(run)
 
     def runs(self, name: str) -> list[tuple[str, str]]:
         """Name and message of the final states of a deployment's runs, oldest first."""
-        found = self.api(
-            "flow_runs/filter",
-            {
-                "sort": "EXPECTED_START_TIME_ASC",
-                "deployments": {"name": {"any_": [name]}},
-                "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}},
-            },
-        )
-        return [(run["state"]["name"], run["state"]["message"] or "") for run in found]
+        return [(run["state"]["name"], run["state"]["message"] or "") for run in self._runs(name, ENDED)]
+
+    def unfinished(self, name: str) -> list[str]:
+        """Runs of a deployment that have started."""
+        return [run["name"] for run in self._runs(name, ["PENDING", "RUNNING", "CANCELLING"])]
+
+    def _runs(self, name: str, states: list[str]) -> Any:
+        of_deployment = {"name": {"any_": [name]}}
+        in_states = {"state": {"type": {"any_": states}}}
+        body = {"sort": "EXPECTED_START_TIME_ASC", "deployments": of_deployment, "flow_runs": in_states}
+        return self.api("flow_runs/filter", body)
+
+    def tidy(self, now: datetime.datetime) -> list[str]:
+        """What ``automl serve`` does before anything runs."""
+        from prefect.client.orchestration import PrefectClient
+
+        from flows.scheduling.deployments import tidy
+
+        async def go() -> list[str]:
+            async with PrefectClient(f"http://127.0.0.1:{self.port}/api") as client:
+                return await tidy(client, Workspace(self.project.state), now)
+
+        return asyncio.run(go())
 
     def trainers(self) -> list[psutil.Process]:
         """The worker processes that train."""

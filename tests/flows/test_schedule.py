@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import datetime
+import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 import psutil
 import pytest
 
-from pipeline.files import holder_of
 from pipeline.records import RECORD
-from tests.flows.project import TABULAR, Project, make_table
+from tests.flows.project import Project, append_rows, make_table
 from tests.flows.served import Refused, Served, serving, wait_for
 
 pytestmark = pytest.mark.slow
 
-TOLD = """
+SMALL = """
+name: small
+data: {source: train.csv, target: buys, split: {by: stratified}}
+search: {budget: {trials: 8}}
+train: {max_epochs: 4, patience: 4}
 notify: {command: [sh, -c, 'echo "$AUTOML_EVENT $(cat)" >> told.txt'], on: [promoted, failed, interrupted]}
 """
 LONG = """
 name: long
-data: {source: train.csv, target: buys}
-search: {pruner: none, sampler: random, space: {train.batch_size: 16, mlp.width: 64}, budget: {trials: 10}}
-train: {max_epochs: 25, patience: 25}
-resources: {cohort: 1}
+data: {source: other.csv, target: buys, split: {by: stratified}}
+search: {pruner: none, sampler: random, space: {train.batch_size: 16, mlp.width: 64}, budget: {trials: 8}}
+train: {max_epochs: 12, patience: 12}
+resources: {cohort: 1, slots_per_device: 1}
 """
-TRIALS = 10
+TRIALS = 8
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +40,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two experiments in a folder: one of seconds, and one that is long enough to be cancelled in the middle."""
     project = Project(tmp_path_factory.mktemp("scheduled"))
     make_table(project.folder, n=800)
-    project.file.write_text(TABULAR + TOLD)
+    shutil.copy(project.folder / "train.csv", project.folder / "other.csv")
+    project.file.write_text(SMALL)
     long(project).file.write_text(LONG)
     return project
 
@@ -51,10 +59,11 @@ def served(small: Project) -> Iterator[Served]:
 
 
 def in_the_middle(served: Served) -> str:
-    """A run of the long experiment with a record on disk and trials in flight."""
-    records = len(list(served.project.state.glob(f"searches/long-*/trials/*/{RECORD}")))
+    """A run of the long experiment with a record on disk and a trial in flight."""
+    pattern = f"searches/long-*/trials/*/{RECORD}"
+    records = len(list(served.project.state.glob(pattern)))
     run = served.start("long")
-    wait_for(lambda: len(list(served.project.state.glob(f"searches/long-*/trials/*/{RECORD}"))) > records)
+    wait_for(lambda: len(list(served.project.state.glob(pattern))) > records)
     return run
 
 
@@ -72,45 +81,48 @@ def test_a_wrong_parameter_is_refused_with_the_line_of_the_command_line(served: 
         served.start("small", trials="ten")
     run = served.start("small", trials=0)
     error = served.project.here("run", "small.yaml", "--trials", "0", code=2).err
-    assert served.end(run) == ("FAILED", "Failed", f"failed: {error.removeprefix('error: ').strip()}")
+    line = f"failed: {error.removeprefix('error: ').strip()}"
+    assert served.end(run) == ("FAILED", "Failed", line)
+    assert (served.project.folder / "told.txt").read_text() == f"failed {line}\n"
 
 
-def test_ticks_search_new_data_once_and_say_why_they_skip(served: Served) -> None:
+def test_ticks_search_new_data_once_and_promote_by_the_gate_only(served: Served) -> None:
     project = served.project
-    project.here("schedule", "small.yaml", "--interval", "15s")
-    wait_for(lambda: any(name == "Skipped" for name, _ in served.runs("small")))
-    wait_for(lambda: any(name == "Promoted" for name, _ in served.runs("small")))
-    first = project.searches()
-    assert len(first) == 1, "one search, however often it ticked"
-    said = [message for name, message in served.runs("small") if name == "Skipped"]
-    assert all(m.startswith("skipped: ") and ("unchanged since" in m or "is running" in m) for m in said), said
 
-    make_table(project.folder, n=400, seed=1)  # other rows
-    wait_for(lambda: len(project.searches()) == 2 and project.searches()[-1].status == "finished")
+    def said(*names: str) -> list[str]:
+        return [line for name, line in served.runs("small") if name in names]
+
+    project.here("schedule", "small.yaml", "--interval", "10s")
+    wait_for(lambda: said("Promoted") and any("unchanged since" in line for line in said("Skipped")))
     project.here("schedule", "small", "--pause")
-    assert "small: every 15 s, paused" in project.here("schedule", "--list").out
-    wait_for(lambda: holder_of(project.state / "locks" / "small.lock") is None)
+    assert "small: every 10 s, paused" in project.here("schedule", "--list").out
+    wait_for(lambda: not served.unfinished("small"))
+    [first] = project.searches()
+    assert len(project.records()) == 8, "one search of eight trials, however often it ticked"
 
-    ended = {message for name, message in served.runs("small") if name in {"Promoted", "Completed"}}
-    assert sum(m.startswith("promoted v1: ") for m in ended) == 1
-    [second] = ended - {m for m in ended if m.startswith("promoted v1: ")}
-    assert "difference" in second
-    assert second.startswith("promoted v2: ") == (project.champion() == 2), "promoted by the gate or not at all"
+    append_rows(project.folder, 200, seed=1)
+    served.change_parameters("small", trials=9)  # as in Prefect's UI
+    project.here("schedule", "small", "--resume")
+    wait_for(lambda: len(said("Promoted", "Completed")) == 2)
+    project.here("schedule", "small", "--pause")
+    wait_for(lambda: not served.unfinished("small"))
+
+    searches = project.searches()
+    assert [search.id for search in searches][:1] == [first.id]
+    assert [search.status for search in searches] == ["finished"] * 2, "one for each data"
+    assert len(project.records()) == 9, "what was changed in the UI reached the run"
+    skipped = said("Skipped")
+    assert all(line.startswith("skipped: ") and ("unchanged" in line or "is running" in line) for line in skipped)
+    one, two = said("Promoted", "Completed")
+    assert one.startswith("promoted v1: ")
+    assert two.startswith("promoted v2: " if project.champion() == 2 else "champion v1 unchanged: ")
+    assert "difference" in two
+    assert [move.after for move in project.moves()] == [1, 2][: len(said("Promoted"))]
     told = (project.folder / "told.txt").read_text().splitlines()
-    assert any(line.startswith("promoted promoted v1: ") for line in told)
-    assert any(line.startswith("failed failed: ") for line in told)
+    assert told[1:] == [f"promoted {line}" for line in said("Promoted")]
 
 
-def test_a_parameter_that_was_changed_in_the_ui_reaches_the_run(served: Served) -> None:
-    deployment = served.deployment("small")
-    parameters = deployment["parameters"] | {"trials": 9, "promote": False}
-    served.api(f"deployments/{deployment['id']}", {"parameters": parameters}, method="PATCH")
-    _, _, message = served.end(served.start("small"))
-    assert "unchanged" in message
-    assert len(served.project.records()) == 9
-
-
-def test_a_cancelled_run_leaves_no_process_and_true_states_and_the_next_one_goes_on(served: Served) -> None:
+def test_a_cancelled_and_a_stopped_run_leave_no_process_and_true_states(served: Served) -> None:
     project = long(served.project)
     run = in_the_middle(served)
     trainers = served.trainers()
@@ -119,17 +131,31 @@ def test_a_cancelled_run_leaves_no_process_and_true_states_and_the_next_one_goes
     assert served.end(run)[0] == "CANCELLED"
 
     run = in_the_middle(served)
-    overlap = served.start("long")
-    assert "is running" in served.end(overlap)[2]
     trainers = served.trainers()
     assert "its next run goes on" in project.here("stop", "long").out
     nothing_is_left(trainers, project)
-    kind, _, message = served.end(run)
+    kind, _, line = served.end(run)
     assert kind == "CANCELLED"
-    assert "interrupted" in message
+    assert "interrupted" in line
 
 
-def test_a_killed_runner_ends_everything_and_the_next_serve_finishes_the_search(served: Served) -> None:
+def test_of_missed_ticks_one_is_caught_up_with_and_a_run_without_a_process_is_cancelled(served: Served) -> None:
+    """What `automl serve` does first, here with a worker that is told to wait."""
+    served.api("work_pools/automl", {"is_paused": True}, method="PATCH")
+    now = datetime.datetime.now(datetime.UTC)
+    missed = [served.schedule_at("long", now - datetime.timedelta(days=days)) for days in (3, 2, 1)]
+    orphan = served.schedule_at("long", now)
+    served.api(f"flow_runs/{orphan}/set_state", {"state": {"type": "RUNNING"}, "force": True})
+    done = served.tidy(now)
+    assert any("2 missed ticks skipped, one is caught up with" in line for line in done)
+    assert [served.state(run)[:2] for run in missed] == [("CANCELLED", "Skipped")] * 2 + [("SCHEDULED", "Scheduled")]
+    assert "nobody served at" in served.state(missed[0])[2]
+    assert served.state(orphan)[0] == "CANCELLED"
+    served.api(f"flow_runs/{missed[-1]}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+    served.api("work_pools/automl", {"is_paused": False}, method="PATCH")
+
+
+def test_a_killed_runner_ends_everything_and_the_search_can_be_finished(served: Served) -> None:
     project = long(served.project)
     run = in_the_middle(served)
     trainers = served.trainers()
@@ -138,9 +164,9 @@ def test_a_killed_runner_ends_everything_and_the_next_serve_finishes_the_search(
     _, err = served.process.communicate(timeout=60)
     assert served.process.returncode == 1
     assert "worker ended: killed by signal 9 (SIGKILL)" in err
-    with serving(served.project) as again:
-        assert again.end(run)[0] == "CANCELLED"
-        assert again.end(again.start("long"))[1] == "Promoted"
-        project.totals_agree(TRIALS)
-        assert len(project.searches()) == 1
-        assert again.stop() == 0
+    with closing(sqlite3.connect(project.state / "prefect" / "prefect.db")) as database:
+        query = "SELECT state_type, state_name FROM flow_run WHERE id = ?"
+        assert database.execute(query, [run]).fetchall() == [("CANCELLED", "Cancelled")]
+    project.run()
+    project.totals_agree(TRIALS)
+    assert len(project.searches()) == 1
