@@ -68,7 +68,9 @@ class Run:
 
     def evaluate(self, prepared: Prepared, state: SearchState) -> Evaluated:
         with self._timed("evaluate"):
-            return stages.evaluate_stage(self.experiment, prepared, state, self.stores)
+            evaluated = stages.evaluate_stage(self.experiment, prepared, state, self.stores)
+            stages.drift_stage(self.experiment, prepared, state, evaluated.evaluation, self.stores.registry)
+            return evaluated
 
     def promote(self, prepared: Prepared, state: SearchState, evaluated: Evaluated) -> Promotion:
         with self._timed("promote"):

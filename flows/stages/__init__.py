@@ -6,6 +6,7 @@ so a stage that is repeated after a kill repeats no work.
 
 from __future__ import annotations
 
+from flows.stages.drift import drift_stage
 from flows.stages.evaluate import Evaluated, evaluate_stage, package_trial
 from flows.stages.experiment import Experiment, check_against_data, prepare_stage
 from flows.stages.outcome import Outcome, read_outcome, write_outcome
@@ -20,6 +21,7 @@ __all__ = [
     "Promotion",
     "check_against_data",
     "differing",
+    "drift_stage",
     "evaluate_stage",
     "find_or_create_search",
     "make_champion",

@@ -24,6 +24,7 @@ from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
 from pipeline.data.preprocess.tabular import bins_of, fit_tabular
 from pipeline.data.preprocess.target import check_numbers, encode_labels
+from pipeline.data.profile import Profile, profile
 from pipeline.data.spec import DataSpec
 from pipeline.data.split import Split, make_split
 from pipeline.data.tensors import Development, Inputs, Part
@@ -44,6 +45,8 @@ class Assembled:
     findings: tuple[Finding, ...]
     known: KnownRows
     """The rows of the training and the validation part."""
+    profile: Profile
+    """Of the same rows."""
     split_hash: str
     n_rows: int
 
@@ -81,12 +84,14 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
         fingerprint=_fingerprint(config, data, separate_test),
         folds=folds,
     )
+    developed = data.take(np.concatenate([split.train, split.validation]))
     return Assembled(
         development=development,
         preprocessor=preprocessor,
         test=test,
         findings=(*data.findings, *target.findings, *split_findings, *fit_findings, *leaks),
-        known=KnownRows.of(data.take(np.concatenate([split.train, split.validation])).features),
+        known=KnownRows.of(developed.features),
+        profile=profile(developed, preprocessor.schema_of_features, name, is_quantity=target.task == "regression"),
         split_hash=split.digest,
         n_rows=len(data) + (0 if separate_test is None else len(separate_test)),
     )

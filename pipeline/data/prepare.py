@@ -21,6 +21,7 @@ from pipeline.data.development import TENSORS, load_development, save_developmen
 from pipeline.data.findings import Finding
 from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import Preprocessor
+from pipeline.data.profile import Profile
 from pipeline.data.sealed import SealedTest, seal
 from pipeline.data.source import Located, locate, read_located
 from pipeline.data.spec import DataSpec
@@ -31,6 +32,7 @@ from pipeline.files import sha256_file, sync_directory
 _RESULT: Final = "prepared.json"
 _SEALED: Final = "sealed"
 _KNOWN: Final = "known-rows.npz"
+_PROFILE: Final = "profile.json"
 _REMEDY: Final = "remove the folder and run again: it is made anew from the source"
 
 
@@ -81,6 +83,10 @@ class Prepared:
     def known_rows(self) -> KnownRows:
         """The rows that models of this data are trained and chosen on."""
         return load_known_rows(self.directory)
+
+    def profile(self) -> Profile:
+        """How the values of these rows are distributed."""
+        return load_profile(self.directory)
 
 
 def prepare(config: DataConfig, root: Path, store: Path) -> Prepared:
@@ -148,6 +154,18 @@ def load_known_rows(directory: Path) -> KnownRows:
         raise DataError("the prepared data does not say what its rows were", _REMEDY, file=directory) from error
 
 
+def load_profile(directory: Path) -> Profile:
+    """How the values of a prepared data set are distributed, by its folder.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        return Profile.model_validate_json((directory / _PROFILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError("the prepared data has no profile", _REMEDY, file=directory) from error
+
+
 def _key(config: DataConfig, files: list[Path]) -> str:
     """What decides the result: the files' content, the config, this code's version and scikit-learn's data sets."""
     parts = {
@@ -180,6 +198,7 @@ def _make(config: DataConfig, source: Located, test: Located | None, directory: 
         raise DataError(error.what, error.remedy, file=source.path if source.files else source.source) from error
     save_development(directory, result.development)
     result.known.save(directory / _KNOWN)
+    (directory / _PROFILE).write_text(result.profile.model_dump_json(), encoding="utf-8")
     sealed = seal(result.test, directory / _SEALED)
     stored = _Stored(
         spec=result.development.spec,

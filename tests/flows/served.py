@@ -26,12 +26,14 @@ PATIENCE_S = 120.0
 ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 """Types of final states."""
 QUICK = {
-    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "3",
     "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "20",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "4",
     "PREFECT_WORKER_QUERY_SECONDS": "1",
     "PREFECT_WORKER_PREFETCH_SECONDS": "2",
 }
-"""Prefect's own loops, compressed in time."""
+"""Prefect's own loops compressed in time, and few runs planned ahead."""
 
 
 class Refused(Exception):

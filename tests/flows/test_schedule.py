@@ -92,10 +92,10 @@ def test_ticks_search_new_data_once_and_promote_by_the_gate_only(served: Served)
     def said(*names: str) -> list[str]:
         return [line for name, line in served.runs("small") if name in names]
 
-    project.here("schedule", "small.yaml", "--interval", "10s")
+    project.here("schedule", "small.yaml", "--interval", "15s")
     wait_for(lambda: said("Promoted") and any("unchanged since" in line for line in said("Skipped")))
     project.here("schedule", "small", "--pause")
-    assert "small: every 10 s, paused" in project.here("schedule", "--list").out
+    assert "small: every 15 s, paused" in project.here("schedule", "--list").out
     wait_for(lambda: not served.unfinished("small"))
     [first] = project.searches()
     assert len(project.records()) == 8, "one search of eight trials, however often it ticked"
