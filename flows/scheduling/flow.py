@@ -117,7 +117,7 @@ def _run(config: ExperimentConfig, workspace: Workspace, *, promotes: bool) -> S
                 try:
                     result = run_tasks(run, prepared, state)
                 except Interrupted:
-                    run.stores.tracker.interrupt_search(state.id)
+                    _leave(run, state.id)
                     raise
         event = "promoted" if result.outcome.promoted else "finished"
         return _end(config, event, result.outcome.line)
@@ -150,9 +150,15 @@ def _supersede(run: Run, prepared: Prepared) -> str | None:
     if latest.status == "unfinished" and differ:
         get_run_logger().warning("search %s is superseded: %s", latest.id, "; ".join(differ[:5]))
         reason = f"superseded: {'; '.join(differ[:5])}"
-        run.stores.tracker.interrupt_search(latest.id)
+        _leave(run, latest.id)
         write_state(workspace.search(latest.id), latest.model_copy(update={"status": "finished", "reason": reason}))
     return None if differ else _seen(run, latest)
+
+
+def _leave(run: Run, search: str) -> None:
+    """No run of the search stays RUNNING in MLflow, which may never have heard of it."""
+    if run.stores.tracker.survey(search) is not None:
+        run.stores.tracker.interrupt_search(search)
 
 
 def _seen(run: Run, latest: SearchState) -> str | None:
