@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Any
 
 from prefect import State, flow, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled
 
 from flows.leaderboard import leaderboard
 from flows.run import Result, Run
-from flows.stages import Evaluated, Promotion
+from flows.stages import HISTORY, Evaluated, Promotion
 from pipeline.data.prepare import Prepared
 from pipeline.errors import Interrupted
 from pipeline.records import read_records
@@ -69,6 +75,12 @@ def report_task(run: Run, state: SearchState, progress: Progress, evaluated: Eva
         key=artifact_key(name, "summary"),
         markdown=result.report.read_text(encoding="utf-8"),
         description=result.outcome.line,
+    )
+    picture = base64.b64encode((run.experiment.workspace.search(state.id) / HISTORY).read_bytes()).decode()
+    create_image_artifact(
+        key=artifact_key(name, "history"),
+        image_url=f"data:image/svg+xml;base64,{picture}",
+        description=f"Search {state.id}: every trial",
     )
     create_link_artifact(
         key=artifact_key(name, "mlflow"),

@@ -27,8 +27,8 @@ from pipeline.files import holder_of
 
 if TYPE_CHECKING:
     from flows.run import Run
+    from flows.stages import Experiment
     from pipeline.data.prepare import Prepared
-    from pipeline.search.directory import SearchState
 
 FLOW = "automl"
 DRAIN_S = 4.0
@@ -103,15 +103,17 @@ def _run(config: ExperimentConfig, workspace: Workspace, *, promotes: bool) -> S
     from flows.run import AlreadyRunning, open_run
     from flows.scheduling.progress import reporting
     from flows.search_flow import prepare_task, run_tasks
+    from flows.stages import Experiment
 
     try:
+        nothing_new = _nothing_new(Experiment(config, Path.cwd(), workspace), promotes=promotes)
+        if nothing_new is not None:
+            return _end(config, "skipped", nothing_new)
         with reporting(config.name) as show, open_run(config, Path.cwd(), workspace, show) as run:
             run.promotes = promotes
             with _ending_in_time(run):
                 prepared = prepare_task(run)
-                nothing_new = _supersede(run, prepared)
-                if nothing_new is not None:
-                    return _end(config, "skipped", nothing_new)
+                _supersede(run, prepared)
                 state = run.find_search(prepared)
                 get_run_logger().info("search %s", state.id)
                 try:
@@ -132,46 +134,46 @@ def _run(config: ExperimentConfig, workspace: Workspace, *, promotes: bool) -> S
         raise
 
 
-def _supersede(run: Run, prepared: Prepared) -> str | None:
-    """Why there is nothing to do; None where there is.
+def _nothing_new(experiment: Experiment, *, promotes: bool) -> str | None:
+    """Why there is nothing to do: the latest search is of the same data, through, and was asked for as much. None where
+    there is. MLflow is not opened for this."""
+    from flows import stages
+    from pipeline.search.directory import states_of
 
-    An unfinished search of other data or settings is closed: nobody is here at night to decide, the new data is what
-    the schedule is for, and the new search starts from the old one's best trials.
-    """
+    config, workspace = experiment.config, experiment.workspace
+    latest = next(reversed(states_of(workspace.state, config.name)), None)
+    if latest is None or latest.status != "finished":
+        return None
+    outcome = stages.read_outcome(workspace.search(latest.id))
+    if outcome is None or outcome.config_yaml != config.to_yaml() or (promotes and not outcome.promotes):
+        return None
+    if stages.differing(workspace, latest, config, stages.prepare_stage(experiment)):
+        return None
+    return f"skipped: the data is unchanged since {latest.id} ({outcome.line})"
+
+
+def _supersede(run: Run, prepared: Prepared) -> None:
+    """Close an unfinished search of other data or settings: nobody is here at night to decide, the new data is what the
+    schedule is for, and the new search starts from the old one's best trials."""
     from flows import stages
     from pipeline.search.directory import states_of, write_state
 
     config, workspace = run.experiment.config, run.experiment.workspace
-    earlier = states_of(workspace.state, config.name)
-    if not earlier:
-        return None
-    latest = earlier[-1]
+    latest = next(reversed(states_of(workspace.state, config.name)), None)
+    if latest is None or latest.status != "unfinished":
+        return
     differ = stages.differing(workspace, latest, config, prepared)
-    if latest.status == "unfinished" and differ:
+    if differ:
         get_run_logger().warning("search %s is superseded: %s", latest.id, "; ".join(differ[:5]))
         reason = f"superseded: {'; '.join(differ[:5])}"
         _leave(run, latest.id)
         write_state(workspace.search(latest.id), latest.model_copy(update={"status": "finished", "reason": reason}))
-    return None if differ else _seen(run, latest)
 
 
 def _leave(run: Run, search: str) -> None:
     """No run of the search stays RUNNING in MLflow, which may never have heard of it."""
     if run.stores.tracker.survey(search) is not None:
         run.stores.tracker.interrupt_search(search)
-
-
-def _seen(run: Run, latest: SearchState) -> str | None:
-    """Why the latest search, of the same data, needs nothing more; None where it is not through or more is asked."""
-    from flows import stages
-
-    config = run.experiment.config
-    outcome = stages.read_outcome(run.experiment.workspace.search(latest.id))
-    if latest.status != "finished" or outcome is None:
-        return None
-    if outcome.config_yaml != config.to_yaml() or (run.promotes and not outcome.promotes):
-        return None
-    return f"skipped: the data is unchanged since {latest.id} ({outcome.line})"
 
 
 def _end(config: ExperimentConfig, event: str, line: str) -> State[Any]:

@@ -11,10 +11,11 @@ from flows.stages.evaluate import Evaluated, evaluate_stage, package_trial
 from flows.stages.experiment import Experiment, check_against_data, prepare_stage
 from flows.stages.outcome import Outcome, read_outcome, write_outcome
 from flows.stages.promote import Promotion, make_champion, promote_stage
-from flows.stages.report import report_stage
+from flows.stages.report import HISTORY, report_stage
 from flows.stages.search import differing, find_or_create_search, search_stage
 
 __all__ = [
+    "HISTORY",
     "Evaluated",
     "Experiment",
     "Outcome",

@@ -9,6 +9,7 @@ from flows.leaderboard import leaderboard, to_csv
 from flows.stages.drift import DRIFT, ChampionDrift, drift_markdown, read_drift
 from flows.stages.evaluate import EVALUATION, Evaluated
 from flows.stages.experiment import Experiment
+from flows.stages.history import history_svg
 from flows.stages.promote import Promotion
 from flows.stores import Stores
 from pipeline.evaluation.finalists import Evaluation
@@ -22,6 +23,7 @@ from pipeline.search.progress import Progress
 from pipeline.text import markdown
 
 SUMMARY = "summary.md"
+HISTORY = "history.svg"
 
 
 def report_stage(
@@ -43,6 +45,8 @@ def report_stage(
     write_atomic(directory / SUMMARY, text.encode())
     evaluation = evaluated.evaluation
     counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
+    title = f"{state.id}: {evaluation.metric} of {len(records)} trials"
+    write_atomic(directory / HISTORY, history_svg(records, title).encode())
     metrics = {
         f"best/{evaluation.metric}": evaluation.winner.validation,
         "n/complete": float(counts["COMPLETE"]),
@@ -57,6 +61,7 @@ def report_stage(
         "leaderboard/leaderboard.json": directory / "leaderboard.json",
         "report/summary.md": directory / SUMMARY,
         "report/evaluation.json": directory / EVALUATION,
+        "plots/history.svg": directory / HISTORY,
     }
     if moved is not None:
         files["report/drift.json"] = directory / DRIFT

@@ -40,13 +40,13 @@ def test_an_unfinished_search_of_other_data_is_closed_even_if_mlflow_never_heard
         first = run.find_search(run.prepare())
         write_state(project.state / "searches" / first.id, first)
     with opened(project) as run:
-        assert _supersede(run, run.prepare()) is None
+        _supersede(run, run.prepare())
     assert [search.status for search in project.searches()] == ["unfinished"], "the same data: it is gone on with"
 
     make_table(project.folder, seed=1)
     with opened(project) as run:
         prepared = run.prepare()
-        assert _supersede(run, prepared) is None
+        _supersede(run, prepared)
         assert run.find_search(prepared).id != first.id
     assert [search.status for search in project.searches()] == ["finished"]
     assert project.searches()[0].reason.startswith("superseded: the data itself")
