@@ -67,16 +67,22 @@ def serving(workspace: Workspace, port: int, limit: int) -> Iterator[dict[str, s
             stack.callback(_forget_server, workspace)
             stack.callback(processes.stop, server, 10.0)
             os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+        # This imports Prefect, which reads the server's address when it is.
+        from flows.scheduling.deployments import pool_name
+
         for line in asyncio.run(_tidy(workspace)):
             print(line, flush=True)
-        worker = _start_worker(workspace, limit)
+        pool = pool_name(workspace)
+        worker = _start_worker(workspace, pool, limit)
         children["Prefect's worker"] = worker
         server_pid = frozenset(c.pid for c in children.values() if c is not worker)
         # Last in, first out: the worker, then the flow runs it leaves behind, then the server that they report to.
         stack.callback(processes.wait_for_all, server_pid, FLOWS_END_S)
         # The worker waits for its flow runs unless it is killed; they are told by its death, and end in time.
         stack.callback(processes.stop, worker, WORKER_END_S)
-        print(f"Prefect: {os.environ['PREFECT_API_URL'].removesuffix('/api')}", flush=True)
+        address = os.environ["PREFECT_API_URL"].removesuffix("/api")
+        print(f"Prefect: {address}", flush=True)
+        print(f"worker:  {address}/work-pools/work-pool/{pool}", flush=True)
         yield children
 
 
@@ -103,11 +109,9 @@ async def _tidy(workspace: Workspace) -> list[str]:
         return await tidy(client, workspace, datetime.datetime.now(datetime.UTC))
 
 
-def _start_worker(workspace: Workspace, limit: int) -> subprocess.Popen[bytes]:
-    from flows.scheduling.deployments import pool_name
-
+def _start_worker(workspace: Workspace, pool: str, limit: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process", "--install-policy", "never"]
-    command += ["--pool", pool_name(workspace), "--name", f"automl serve on {socket.gethostname()}"]
+    command += ["--pool", pool, "--name", f"automl serve on {socket.gethostname()}"]
     command += ["--limit", str(limit)]
     return processes.start(command, workspace.prefect_home / "worker.log", os.environ)
 
