@@ -134,11 +134,11 @@ def shots(api: str, experiment: str) -> list[Shot]:
     ids = {artifact["key"]: artifact["id"] for artifact in artifacts if artifact["key"]}
     return [
         Shot("prefect-run", f"/runs/flow-run/{run['id']}", "report-"),
-        Shot("prefect-deployment", f"/deployments/deployment/{deployment['id']}", "Work Pool"),
+        Shot("prefect-deployment", f"/deployments/deployment/{deployment['id']}", run["name"]),
         Shot("prefect-artifacts", "/artifacts", key["progress"]),
         Shot("prefect-leaderboard", f"/artifacts/artifact/{ids[key['table']]}", "rank"),
         Shot("prefect-summary", f"/artifacts/artifact/{ids[key['markdown']]}", "Finalists"),
-        Shot("prefect-history", f"/artifacts/artifact/{ids[key['image']]}", "every trial"),
+        Shot("prefect-history", f"/artifacts/artifact/{ids[key['image']]}", "every trial", height=480),
     ]
 
 

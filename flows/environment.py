@@ -23,6 +23,11 @@ _ALWAYS = {
     "PREFECT_CLI_PROMPT": "false",
 }
 
+MLFLOW_UI = "http://127.0.0.1:5000"
+"""Where ``automl ui`` and ``automl up`` serve MLflow unless told otherwise."""
+MLFLOW_UI_VARIABLE = "AUTOML_MLFLOW_UI"
+"""Environment variable with its address, for the links in Prefect's UI; ``automl up`` sets it."""
+
 
 def configure(prefect_home: Path) -> None:
     """Telemetry off, JSON results, a patient start of the embedded server, Prefect's state under our folder.

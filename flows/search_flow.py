@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable
 from typing import Any
 
 from prefect import State, flow, task
 from prefect.artifacts import (
     create_image_artifact,
-    create_link_artifact,
     create_markdown_artifact,
     create_table_artifact,
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Cancelled
 
+from flows.environment import MLFLOW_UI, MLFLOW_UI_VARIABLE
 from flows.leaderboard import leaderboard
 from flows.run import Result, Run
 from flows.stages import HISTORY, Evaluated, Promotion
@@ -31,6 +32,17 @@ LEADERBOARD_ROWS = 50
 def artifact_key(experiment: str, kind: str) -> str:
     """Prefect's artifact keys are lower-case letters, digits and dashes; one key a kind keeps its versions together."""
     return "-".join("".join(c if c.isalnum() else " " for c in f"{experiment} {kind}".lower()).split())
+
+
+def mlflow_page(url: str) -> str:
+    """A page of MLflow's UI: of the server that the experiment names, of the one that ``automl up`` has started, or of
+    where ``automl ui`` would be."""
+    return f"{os.environ.get(MLFLOW_UI_VARIABLE, MLFLOW_UI)}{url}" if url.startswith("/") else url
+
+
+def _cell(value: Any) -> Any:
+    """For a table that people read."""
+    return "" if value is None else round(value, 6) if isinstance(value, float) else value
 
 
 @task(name="prepare", cache_policy=NO_CACHE)
@@ -68,7 +80,7 @@ def report_task(run: Run, state: SearchState, progress: Progress, evaluated: Eva
     rows = leaderboard(read_records(run.experiment.workspace.search(state.id)))[:LEADERBOARD_ROWS]
     create_table_artifact(
         key=artifact_key(name, "leaderboard"),
-        table=[{k: "" if v is None else v for k, v in row.model_dump().items()} for row in rows],
+        table=[{k: _cell(v) for k, v in row.model_dump().items()} for row in rows],
         description=f"Search {state.id}: best trials first",
     )
     create_markdown_artifact(
@@ -82,11 +94,11 @@ def report_task(run: Run, state: SearchState, progress: Progress, evaluated: Eva
         image_url=f"data:image/svg+xml;base64,{picture}",
         description=f"Search {state.id}: every trial",
     )
-    create_link_artifact(
+    page = mlflow_page(run.stores.tracker.run_url(state.id))
+    create_markdown_artifact(
         key=artifact_key(name, "mlflow"),
-        link=run.stores.tracker.run_url(state.id),
-        link_text=f"MLflow run of {state.id}",
-        description="`automl ui` serves it",
+        markdown=f"- [{state.id} in MLflow]({page})\n- [its report]({page}/artifacts/report/summary.md)\n",
+        description="`automl up` and `automl ui` serve these pages",
     )
     return result
 

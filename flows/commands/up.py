@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from flows import processes
 from flows.commands.serve import serving, wait_for_signal
+from flows.environment import MLFLOW_UI_VARIABLE
 from flows.workspace import find_workspace
 from pipeline.errors import StoreError
 
@@ -27,6 +28,7 @@ def bring_up(prefect_port: int, mlflow_port: int, limit: int, tracking_uri: str)
     from flows.scheduling.server import HOST, answers, check_port
 
     check_port(mlflow_port)
+    os.environ[MLFLOW_UI_VARIABLE] = f"http://{HOST}:{mlflow_port}"
     with ExitStack() as stack:
         children = stack.enter_context(serving(workspace, prefect_port, limit))
         from pipeline.tracking.store import open_store

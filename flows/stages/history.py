@@ -13,12 +13,13 @@ from pipeline.objective import METRICS
 from pipeline.records import TrialRecord
 
 WIDTH, HEIGHT = 900, 380
-LEFT, RIGHT, TOP, BOTTOM = 74, 20, 46, 46
+LEFT, RIGHT, TOP, BOTTOM = 74, 20, 66, 46
+LEGEND = 46
 COLOURS = {"mlp": "#3b6fb6", "cnn": "#d1762c", "lstm": "#3f9a5f"}
 OTHER = "#8a5fb0"
 INK, GRID, PRUNED = "#333333", "#e3e3e3", "#9aa0a6"
-SHOWN_SHARE = 0.9
-"""Of the scores, the best: a few that went nowhere would press all others into a line. They are drawn at the edge."""
+SHOWN_SHARE = 0.6
+"""Of the scores, the best: those that went nowhere would press the others into a line. They are drawn at the edge."""
 
 
 def history_svg(records: Sequence[TrialRecord], title: str) -> str:
@@ -81,14 +82,15 @@ def _mark(record: TrialRecord, x: float, y: float) -> str:
 
 
 def _legend(families: Sequence[str]) -> Iterator[str]:
-    at = WIDTH - RIGHT - 90 * len(families) - 250
+    at = LEFT + 4
     for family in families:
-        yield f'<circle cx="{at}" cy="20" r="4" fill="{COLOURS.get(family, OTHER)}"/>'
-        yield f'<text x="{at + 9}" y="24" fill="{INK}">{html.escape(family)}</text>'
-        at += 90
-    yield f'<path d="M{at - 3} 17l6 6m0 -6l-6 6" stroke="{PRUNED}"/>'
-    yield f'<text x="{at + 9}" y="24" fill="{INK}">pruned</text>'
-    yield f'<path d="M{at + 80} 20h24" stroke="{INK}"/><text x="{at + 110}" y="24" fill="{INK}">best so far</text>'
+        yield f'<circle cx="{at}" cy="{LEGEND}" r="4" fill="{COLOURS.get(family, OTHER)}"/>'
+        yield f'<text x="{at + 9}" y="{LEGEND + 4}" fill="{INK}">{html.escape(family)}</text>'
+        at += 70
+    yield f'<path d="M{at - 3} {LEGEND - 3}l6 6m0 -6l-6 6" stroke="{PRUNED}"/>'
+    yield f'<text x="{at + 9}" y="{LEGEND + 4}" fill="{INK}">pruned</text>'
+    yield f'<path d="M{at + 70} {LEGEND}h24" stroke="{INK}"/>'
+    yield f'<text x="{at + 100}" y="{LEGEND + 4}" fill="{INK}">best so far</text>'
 
 
 def _range(scores: npt.NDArray[np.float64], *, maximize: bool) -> tuple[float, float]:

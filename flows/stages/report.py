@@ -16,9 +16,7 @@ from pipeline.evaluation.finalists import Evaluation
 from pipeline.files import write_atomic
 from pipeline.records import TrialRecord, read_records
 from pipeline.redaction import redacted
-from pipeline.search.directory import (
-    SearchState,
-)
+from pipeline.search.directory import SearchState, read_state
 from pipeline.search.progress import Progress
 from pipeline.text import markdown
 
@@ -36,6 +34,7 @@ def report_stage(
 ) -> Path:
     """Write leaderboard and summary, and end the parent run with them."""
     directory = experiment.workspace.search(state.id)
+    state = read_state(directory) or state  # the search has ended since, and says why
     records = list(read_records(directory))
     rows = leaderboard(records)
     write_atomic(directory / "leaderboard.csv", to_csv(rows).encode())

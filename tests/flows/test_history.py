@@ -38,8 +38,9 @@ def test_the_line_goes_from_best_to_best(metric: str, steps: list[float]) -> Non
     records = search(("COMPLETE", 0.5), ("COMPLETE", 0.7), ("PRUNED", 0.1), ("COMPLETE", 0.2))
     svg = history_svg([r.model_copy(update={"metric": metric}) for r in records], "a search")
     [line] = re.findall(r'<path d="(M[^"]+)" fill="none"', svg)
-    heights = dict(re.findall(r'cy="([\d.]+)" r="4"[^>]*><title>#\d+ mlp: ([\d.]+),', svg))
-    assert [heights[height] for height in re.findall(r"(?:M[\d.]+ |V)([\d.]+)", line)] == [str(step) for step in steps]
+    dots = re.findall(r'cy="([\d.]+)" r="4"[^>]*><title>#\d+ mlp: ([\d.]+),', svg)
+    height_of = {float(score): height for height, score in dots}
+    assert re.findall(r"(?:M[\d.]+ |V)([\d.]+)", line) == [height_of[step] for step in steps]
 
 
 @pytest.mark.parametrize("trials", [[], [("FAIL", None)], [("COMPLETE", 0.5)], [("COMPLETE", 0.0), ("COMPLETE", 0.0)]])
