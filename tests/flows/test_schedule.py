@@ -28,11 +28,11 @@ notify: {command: [sh, -c, 'echo "$AUTOML_EVENT $(cat)" >> told.txt'], on: [prom
 LONG = """
 name: long
 data: {source: other.csv, target: buys, split: {by: stratified}}
-search: {pruner: none, sampler: random, space: {train.batch_size: 16, mlp.width: 64}, budget: {trials: 8}}
-train: {max_epochs: 12, patience: 12}
-resources: {cohort: 1, slots_per_device: 1}
+search: {pruner: none, sampler: random, space: {train.batch_size: 16, mlp.n_layers: 3}, budget: {trials: 12}}
+train: {max_epochs: 40, patience: 40}
+resources: {cohort: 1}
 """
-TRIALS = 8
+TRIALS = 12
 
 
 @pytest.fixture(scope="module")
