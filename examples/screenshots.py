@@ -123,12 +123,12 @@ def shots(api: str, experiment: str) -> list[Shot]:
         {
             "sort": "EXPECTED_START_TIME_DESC",
             "deployments": {"id": {"any_": [deployment["id"]]}},
-            "flow_runs": {"state": {"name": {"any_": ["Promoted", "Completed"]}}},
+            "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
         },
     )
-    if not runs:
+    run = next((run for run in runs if {"promoted", "finished"} & set(run["tags"])), None)
+    if run is None:
         raise SystemExit(f"error: {experiment} has no run that searched; run its deployment once")
-    run = runs[0]
     artifacts = _json(f"{api}/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
     key = {artifact["type"]: artifact["key"] for artifact in artifacts if artifact["key"]}
     ids = {artifact["key"]: artifact["id"] for artifact in artifacts if artifact["key"]}

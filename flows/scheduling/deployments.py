@@ -195,7 +195,8 @@ async def tidy(client: PrefectClient, workspace: Workspace, now: datetime.dateti
         missed = [run for run in waiting if run.expected_start_time is not None and run.expected_start_time < now]
         for run in missed[:-1]:
             line = f"skipped: nobody served at {run.expected_start_time:%Y-%m-%d %H:%M} UTC; one later tick catches up"
-            await client.set_flow_run_state(run.id, Cancelled(name="Skipped", message=line), force=True)
+            await client.set_flow_run_state(run.id, Cancelled(message=line), force=True)
+            await client.update_flow_run(run.id, tags=[*run.tags, "skipped"])
         if len(missed) > 1:
             done.append(f"{deployment.name}: {len(missed) - 1} missed ticks skipped, one is caught up with")
     return done

@@ -97,8 +97,12 @@ class Served:
         return self.state(run)
 
     def runs(self, name: str) -> list[tuple[str, str]]:
-        """Name and message of the final states of a deployment's runs, oldest first."""
-        return [(run["state"]["name"], run["state"]["message"] or "") for run in self._runs(name, ENDED)]
+        """What a deployment's ended runs did (their tag, or the name of their state) and its line, oldest first."""
+        return [
+            (next(iter({"promoted", "finished", "skipped"} & set(run["tags"])), run["state"]["name"]),
+             run["state"]["message"] or "")
+            for run in self._runs(name, ENDED)
+        ]  # fmt: skip
 
     def unfinished(self, name: str) -> list[str]:
         """Runs of a deployment that have started."""

@@ -24,11 +24,11 @@ def test_five_ticks_of_a_cron_search_new_data_and_skip_the_rest(tmp_path: Path) 
                 make_table(project.folder, n=700, seed=1)
         ended = served.runs("small")
         assert served.stop() == 0
-    assert {name for name, _ in ended} <= {"Promoted", "Completed", "Skipped"}, ended
-    assert ended[0][0] == "Promoted"
+    assert {name for name, _ in ended} <= {"promoted", "finished", "skipped"}, ended
+    assert ended[0][0] == "promoted"
     assert ended[1][1].startswith("skipped: the data is unchanged")
     assert len(project.searches()) == 2, "one for each data"
     for search in project.searches():
         assert search.status == "finished"
-    promoted = sum(name == "Promoted" for name, _ in ended)
+    promoted = sum(name == "promoted" for name, _ in ended)
     assert project.champion() == promoted == len(project.moves()), "the alias moves by the gate only"
