@@ -176,7 +176,7 @@ def wait_for(condition: Callable[[], object], seconds: float = PATIENCE_S) -> No
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, f"not within {seconds:g} s"
-        time.sleep(0.1)
+        time.sleep(0.4)  # each question costs the server some time of its own
 
 
 def _command(process: psutil.Process) -> str:
