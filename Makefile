@@ -2,6 +2,7 @@
 # make test           the whole gate: format, lint, types, tests
 # make check          the gate without tests
 # make chaos          twenty searches under random kills, outages of a minute; CHAOS_ROUNDS and CHAOS_SEED
+# make soak           five ticks of a real one-minute cron while the data grows: about seven minutes
 # make bench-cohort   cohorts against plain loops, as in the README's table
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check chaos bench-cohort clean
+.PHONY: demo test check chaos soak bench-cohort clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,6 +36,9 @@ test: check
 
 chaos: $(STAMP)
 	$(BIN)/pytest -q -s -m 'chaos or slow' tests/chaos
+
+soak: $(STAMP)
+	AUTOML_SOAK=1 $(BIN)/pytest -q tests/flows/test_soak.py
 
 bench-cohort: $(STAMP)
 	$(BIN)/python -m benchmarks cohort

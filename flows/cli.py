@@ -136,6 +136,71 @@ def models(
 
 
 @app.command()
+def schedule(
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="EXPERIMENT.yaml", help="The file; a name is enough to change a schedule.")
+    ] = None,
+    cron: Annotated[str | None, typer.Option(help='Five fields, as "0 3 * * *"; else the file\'s schedule.')] = None,
+    timezone: Annotated[str | None, typer.Option(help="Of the cron's clock, as Europe/Berlin.")] = None,
+    interval: Annotated[str | None, typer.Option(help="Time between two starts, as 1h.")] = None,
+    show: Annotated[bool, typer.Option("--list", help="What is scheduled, next and last run.")] = False,
+    pause: Annotated[bool, typer.Option("--pause", help="Keep the schedule, start nothing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Undo --pause.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Forget the schedule.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run an experiment again and again; `automl serve` does it. New data: a search, and only a better champion."""
+    from pipeline.errors import InputError
+
+    wanted = [name for name, on in (("list", show), ("pause", pause), ("resume", resume), ("remove", remove)) if on]
+    given = [value for value in (cron, timezone, interval) if value is not None]
+    if len(wanted) + bool(given) > 1:
+        raise InputError("--list, --pause, --resume, --remove and a schedule exclude each other", "use one of them")
+    if experiment is None and wanted != ["list"]:
+        raise InputError("schedule needs an experiment file", "or --list")
+    from flows.commands.schedule import change_schedule, list_schedules, schedule_experiment
+
+    if wanted == ["list"]:
+        _print(list_schedules(), as_json)
+    elif wanted:
+        _print(change_schedule(str(experiment), wanted[0]), as_json)  # type: ignore[arg-type]
+    else:
+        _print(schedule_experiment(Path(str(experiment)), cron, interval, timezone), as_json)
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port of Prefect's server on 127.0.0.1.")] = 4200,
+    limit: Annotated[int, typer.Option(min=1, help="Most runs at a time, those that only skip included.")] = 4,
+) -> None:
+    """Run what is scheduled on this machine until Ctrl-C."""
+    from flows.commands.serve import serve
+
+    raise typer.Exit(serve(port, limit))
+
+
+@app.command()
+def up(
+    port: Annotated[int, typer.Option(help="Port of Prefect's server on 127.0.0.1.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's server on 127.0.0.1.")] = 5000,
+    limit: Annotated[int, typer.Option(min=1, help="Most runs at a time, those that only skip included.")] = 4,
+    tracking_uri: Annotated[str, typer.Option(help="The tracking store.")] = "sqlite:///mlruns/mlflow.db",
+) -> None:
+    """As serve, with MLflow's UI: everything a person looks at, until Ctrl-C."""
+    from flows.commands.up import bring_up
+
+    raise typer.Exit(bring_up(port, mlflow_port, limit, tracking_uri))
+
+
+@app.command()
+def stop(experiment: ExperimentName, as_json: AsJson = False) -> None:
+    """Stop a running experiment; its next run goes on with it."""
+    from flows.commands.stop import stop_experiment
+
+    _print(stop_experiment(experiment), as_json)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Port.")] = 5000,
     host: Annotated[str, typer.Option(help="A loopback address: the server has no authentication.")] = "127.0.0.1",

@@ -64,7 +64,6 @@ def clock(seconds: float) -> str:
 
 
 def _panel(progress: Progress) -> Group:
-    done, total = _done(progress)
     families = Table(box=None, padding=(0, 2), show_edge=False)
     for heading in ("family", "trials", f"best {progress.metric}"):
         families.add_column(heading, style="bold" if heading == "family" else "", justify="left")
@@ -72,7 +71,7 @@ def _panel(progress: Progress) -> Group:
         best = progress.best_by_family.get(family)
         families.add_row(family, str(n), "" if best is None else f"{best:.4f}")
     lines: list[Text | ProgressBar | Table] = [
-        ProgressBar(total=total, completed=done, width=60),
+        ProgressBar(total=1.0, completed=share_done(progress), width=60),
         Text(summary(progress)),
     ]
     running = ", ".join(f"#{n:03d}" for n in progress.running[:8])
@@ -83,11 +82,11 @@ def _panel(progress: Progress) -> Group:
     return Group(*lines)
 
 
-def _done(progress: Progress) -> tuple[float, float]:
-    """How far the budget that will end first is used up, as (done, total)."""
+def share_done(progress: Progress) -> float:
+    """How far the budget that will end first is used up, from 0 to 1."""
     shares = []
     if progress.budget.trials is not None:
         shares.append(progress.ended / progress.budget.trials)
     if progress.budget.time is not None:
         shares.append(progress.elapsed / progress.budget.time)
-    return min(1.0, max(shares, default=0.0)), 1.0
+    return min(1.0, max(shares, default=0.0))

@@ -32,6 +32,10 @@ class Workspace:
     def prefect_home(self) -> Path:
         return self.state / "prefect"
 
+    def experiment_lock(self, experiment: str) -> Path:
+        """Held by whoever runs the experiment, from its data to its report."""
+        return self.state / "locks" / f"{experiment}.lock"
+
     @property
     def artifacts(self) -> Path:
         return self.state / "artifacts"

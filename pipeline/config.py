@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import (
@@ -30,6 +31,9 @@ from pipeline.yaml_source import Source, parse_yaml
 
 VARIABLE = re.compile(r"\$\{([A-Z_][A-Z0-9_]*)\}")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+
+MIN_INTERVAL_S = 1.0
+"""Of a schedule."""
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 
@@ -190,6 +194,54 @@ class PromotionConfig(_Section):
     gates: tuple[Gate, ...] = (Gate(beats="champion"),)
 
 
+class ScheduleConfig(_Section):
+    """When ``automl schedule`` has the experiment run. Whether a cron ever fires is looked at there."""
+
+    cron: str | None = None
+    """Five fields: minute, hour, day of month, month, day of week."""
+    interval: Duration | None = None
+    """Time between two starts."""
+    timezone: str = "UTC"
+    """Of the cron's clock, an IANA name."""
+
+    @model_validator(mode="after")
+    def _known(self) -> ScheduleConfig:
+        if self.cron is not None and self.interval is not None:
+            raise ValueError("a schedule must have either cron or interval, but both are given")
+        if self.interval is not None and self.interval < MIN_INTERVAL_S:
+            raise ValueError(f"an interval must be >= {MIN_INTERVAL_S:g}s, but got {self.interval:g}s")
+        known = available_timezones()
+        if self.timezone not in known:
+            close = difflib.get_close_matches(self.timezone, known, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ", as Europe/Berlin"
+            raise ValueError(f"timezone must be an IANA name{hint}, but got {self.timezone!r}")
+        return self
+
+
+class NotifyConfig(_Section):
+    """Who is told in one line what a scheduled run ended with. Telling never makes a run fail."""
+
+    command: tuple[str, ...] = ()
+    """Program and arguments. It gets the line on its standard input, and the event and the experiment in
+    ``AUTOML_EVENT`` and ``AUTOML_EXPERIMENT``."""
+    webhook: str | None = None
+    """URL that gets a POST of ``{"event": …, "experiment": …, "text": line}``. ``${NAME}`` in it is the environment
+    variable of that name when the line is sent."""
+    on: tuple[Literal["finished", "promoted", "failed", "skipped", "interrupted"], ...] = (
+        "finished",
+        "promoted",
+        "failed",
+    )
+    """finished: a search went to its end. promoted: it has the new champion."""
+    timeout: Duration = 10.0
+
+    @model_validator(mode="after")
+    def _http(self) -> NotifyConfig:
+        if self.webhook is not None and not self.webhook.startswith(("http://", "https://", "${")):
+            raise ValueError("webhook must be an http or https URL")  # not repeated: such URLs are secrets
+        return self
+
+
 class ExperimentConfig(_Section):
     """One experiment, as its file says. `with_overrides` and `load_experiment` are the ways to make one."""
 
@@ -201,14 +253,18 @@ class ExperimentConfig(_Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     tracking: TrackingConfig = TrackingConfig()
     promotion: PromotionConfig = PromotionConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    notify: NotifyConfig = NotifyConfig()
 
     @property
     def registered_model(self) -> str:
         return self.promotion.model or self.name
 
     def to_yaml(self) -> str:
-        """The resolved file: every field, defaults included. It is kept with every search, so secrets are masked."""
-        return yaml.safe_dump(_redacted(self.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+        """The resolved file: every field, defaults included. It is kept with every search and run: secrets are masked,
+        and `notify` is left out, since a webhook's address is one."""
+        settings = self.model_dump(mode="json", exclude={"notify"})
+        return yaml.safe_dump(_redacted(settings), sort_keys=False, allow_unicode=True)
 
 
 def _redacted(value: Any) -> Any:

@@ -117,3 +117,15 @@ def exclusive_lock(path: Path, holder: str, *, wait: bool = False) -> Iterator[N
             yield
         finally:
             file.truncate(0)
+
+
+def holder_of(path: Path) -> str | None:
+    """Who holds an `exclusive_lock`; None where nobody does."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return path.read_text().strip() or "another process"
+    return None

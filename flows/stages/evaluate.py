@@ -10,7 +10,10 @@ from pathlib import Path
 from flows.stages.experiment import Experiment, check_against_data
 from flows.stores import Stores
 from flows.workspace import Workspace
-from pipeline.data.prepare import Prepared
+from pipeline.data.identity import KnownRows
+from pipeline.data.prepare import Prepared, load_known_rows
+from pipeline.errors import DataError
+from pipeline.evaluation.champion import Champion
 from pipeline.evaluation.finalists import Evaluation, Finalist, choose_finalists, evaluate, over_seeds
 from pipeline.files import write_atomic
 from pipeline.packaging.package import write_trial_package
@@ -22,6 +25,7 @@ from pipeline.registry.loading import load_version
 from pipeline.search.directory import SearchState
 from pipeline.search.retraining import seed_directory, seed_records
 from pipeline.tracking.base import FinalistInfo
+from pipeline.tracking.replay import read_replay
 
 EVALUATION = "evaluation.json"
 
@@ -65,9 +69,8 @@ def evaluate_stage(
             models,
             prepared.sealed,
             objective,
-            champion=None
-            if champion is None
-            else (champion.version, _load_version(stores.registry, champion, directory)),
+            trained_on=prepared.known_rows(),
+            champion=None if champion is None else _champion(champion, stores.registry, workspace, directory),
             confidence=config.evaluate.confidence,
             n_resamples=config.evaluate.bootstrap,
             seed=config.search.seed,
@@ -143,5 +146,15 @@ def _finalist_metrics(finalist: Finalist, metric: str) -> dict[str, float]:
     return metrics
 
 
-def _load_version(registry: ModelRegistry, version: ModelVersion, directory: Path) -> Predictor:
-    return load_version(registry, version, directory / f"champion-v{version.version}")
+def _champion(version: ModelVersion, registry: ModelRegistry, workspace: Workspace, directory: Path) -> Champion:
+    model = load_version(registry, version, directory / f"champion-v{version.version}")
+    return Champion(version.version, model, _trained_on(version, workspace))
+
+
+def _trained_on(version: ModelVersion, workspace: Workspace) -> KnownRows | None:
+    """The rows behind a registered version, where its search was made in this workspace and its data is still here."""
+    replay = read_replay(workspace.search(version.tags.get("automl.search", "unknown")))
+    try:
+        return None if replay is None else load_known_rows(workspace.data / replay.prepared)
+    except DataError:  # prepared by an earlier version, or cleared away
+        return None

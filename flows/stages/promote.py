@@ -27,9 +27,16 @@ class Promotion:
 
 
 def promote_stage(
-    experiment: Experiment, state: SearchState, evaluated: Evaluated, prepared: Prepared, registry: ModelRegistry
+    experiment: Experiment,
+    state: SearchState,
+    evaluated: Evaluated,
+    prepared: Prepared,
+    registry: ModelRegistry,
+    *,
+    promotes: bool = True,
 ) -> Promotion:
-    """Make the winner the champion if every gate is passed."""
+    """Make the winner the champion if every gate is passed. With `promotes` off the gates are judged, and that is
+    all."""
     name = experiment.config.registered_model
     evaluation = evaluated.evaluation
     winner = evaluation.winner
@@ -44,6 +51,8 @@ def promote_stage(
     if failed:
         current = "no champion" if champion is None else f"champion v{champion.version} unchanged"
         return Promotion(False, f"{name}: {current}: {failed[0].gate} not passed ({failed[0].evidence})", gates, None)
+    if not promotes:
+        return Promotion(False, f"{name}: not promoted, though every gate is passed: promotion is off", gates, None)
     version = make_champion(
         experiment,
         state,

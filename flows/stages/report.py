@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 from flows.leaderboard import leaderboard, to_csv
+from flows.stages.drift import DRIFT, ChampionDrift, drift_markdown, read_drift
 from flows.stages.evaluate import EVALUATION, Evaluated
 from flows.stages.experiment import Experiment
+from flows.stages.history import history_svg
 from flows.stages.promote import Promotion
 from flows.stores import Stores
 from pipeline.evaluation.finalists import Evaluation
@@ -19,6 +21,7 @@ from pipeline.search.progress import Progress
 from pipeline.text import markdown
 
 SUMMARY = "summary.md"
+HISTORY = "history.svg"
 
 
 def report_stage(
@@ -36,10 +39,13 @@ def report_stage(
     rows = leaderboard(records)
     write_atomic(directory / "leaderboard.csv", to_csv(rows).encode())
     write_atomic(directory / "leaderboard.json", json.dumps([row.model_dump() for row in rows]).encode())
-    text = redacted(summary_markdown(state, records, evaluated.evaluation, promotion))
+    moved = read_drift(directory)
+    text = redacted(summary_markdown(state, records, evaluated.evaluation, promotion, moved))
     write_atomic(directory / SUMMARY, text.encode())
     evaluation = evaluated.evaluation
     counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
+    title = f"{state.id}: {evaluation.metric} of {len(records)} trials"
+    write_atomic(directory / HISTORY, history_svg(records, title).encode())
     metrics = {
         f"best/{evaluation.metric}": evaluation.winner.validation,
         "n/complete": float(counts["COMPLETE"]),
@@ -54,13 +60,21 @@ def report_stage(
         "leaderboard/leaderboard.json": directory / "leaderboard.json",
         "report/summary.md": directory / SUMMARY,
         "report/evaluation.json": directory / EVALUATION,
+        "plots/history.svg": directory / HISTORY,
     }
+    if moved is not None:
+        files["report/drift.json"] = directory / DRIFT
+        tags["automl.drift"] = moved.data.line
     stores.tracker.finish_search(state.id, "FINISHED", metrics, tags, files)
     return directory / SUMMARY
 
 
 def summary_markdown(
-    state: SearchState, records: list[TrialRecord], evaluation: Evaluation, promotion: Promotion
+    state: SearchState,
+    records: list[TrialRecord],
+    evaluation: Evaluation,
+    promotion: Promotion,
+    moved: ChampionDrift | None,
 ) -> str:
     """The result of a search in a page of Markdown: the answer first."""
     metric = evaluation.metric
@@ -90,6 +104,7 @@ def summary_markdown(
             for g in promotion.gates
         ),
         "",
+        *([] if moved is None else [*drift_markdown(moved), ""]),
         "## Best trials",
         "",
         "| rank | trial | family | score | epochs | parameters | seconds |",

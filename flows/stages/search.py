@@ -11,6 +11,7 @@ from pathlib import Path
 from flows.stages.evaluate import package_trial
 from flows.stages.experiment import Checked, Experiment, check_against_data
 from flows.stores import DELIVERY_S, Stores
+from flows.workspace import Workspace
 from pipeline.config import Budget, ExperimentConfig
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, Interrupted, SearchError, SearchPausedError
@@ -54,9 +55,7 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
     earlier = states_of(workspace.state, config.name)
     if earlier and not new:
         latest = earlier[-1]
-        changes = differences(latest.config_yaml, config.to_yaml())
-        if latest.fingerprint != prepared.fingerprint:
-            changes.append(_data_change(workspace.search(latest.id), prepared))
+        changes = differing(workspace, latest, config, prepared)
         if not changes:
             return latest.model_copy(update={"config_yaml": config.to_yaml()})
         if latest.status == "unfinished":
@@ -75,12 +74,14 @@ def find_or_create_search(experiment: Experiment, prepared: Prepared, *, new: bo
     )
 
 
-def _data_change(directory: Path, prepared: Prepared) -> str:
-    """The change of the data, with its rows then and now."""
-    earlier = read_replay(directory)
-    if earlier is None:
-        return "the data itself"
-    return f"the data itself: {earlier.info.n_rows} rows then, {prepared.n_rows} now"
+def differing(workspace: Workspace, state: SearchState, config: ExperimentConfig, prepared: Prepared) -> list[str]:
+    """What keeps a run from going on with a search: settings, or the data itself, with its rows then and now."""
+    changes = differences(state.config_yaml, config.to_yaml())
+    if state.fingerprint != prepared.fingerprint:
+        earlier = read_replay(workspace.search(state.id))
+        rows = "" if earlier is None else f": {earlier.info.n_rows} rows then, {prepared.n_rows} now"
+        changes.append(f"the data itself{rows}")
+    return changes
 
 
 def search_stage(

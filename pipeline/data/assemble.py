@@ -16,6 +16,7 @@ from pipeline.data.config import ColumnType, DataConfig
 from pipeline.data.dataset import Dataset, Rows
 from pipeline.data.findings import Finding
 from pipeline.data.fingerprint import fingerprint
+from pipeline.data.identity import KnownRows, row_hashes
 from pipeline.data.infer import Target, infer_columns, infer_target
 from pipeline.data.leaks import find_leaks
 from pipeline.data.preprocess import ImagePreprocessor, Preprocessor, TabularPreprocessor, encode_target
@@ -23,13 +24,14 @@ from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
 from pipeline.data.preprocess.tabular import bins_of, fit_tabular
 from pipeline.data.preprocess.target import check_numbers, encode_labels
+from pipeline.data.profile import Profile, profile
 from pipeline.data.spec import DataSpec
 from pipeline.data.split import Split, make_split
 from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.data.values import numbers
 from pipeline.errors import DataError
 
-PREPARATION_VERSION: Final = 3
+PREPARATION_VERSION: Final = 4
 """Raised when the same data and config would give other tensors."""
 
 
@@ -41,6 +43,10 @@ class Assembled:
     preprocessor: Preprocessor
     test: Dataset
     findings: tuple[Finding, ...]
+    known: KnownRows
+    """The rows of the training and the validation part."""
+    profile: Profile
+    """Of the same rows."""
     split_hash: str
     n_rows: int
 
@@ -78,11 +84,14 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
         fingerprint=_fingerprint(config, data, separate_test),
         folds=folds,
     )
+    developed = data.take(np.concatenate([split.train, split.validation]))
     return Assembled(
         development=development,
         preprocessor=preprocessor,
         test=test,
         findings=(*data.findings, *target.findings, *split_findings, *fit_findings, *leaks),
+        known=KnownRows.of(developed.features),
+        profile=profile(developed, preprocessor.schema_of_features, name, is_quantity=target.task == "regression"),
         split_hash=split.digest,
         n_rows=len(data) + (0 if separate_test is None else len(separate_test)),
     )
@@ -106,7 +115,7 @@ def _split(config: DataConfig, data: Dataset, target: Target, *, with_test: bool
             raise DataError(f"`data.split.column` names {column!r}, which the data does not have", "check its name")
         key = data.features[column]
     classes = encode_labels(target.labels, _target(data)) if target.labels else None
-    return make_split(config.split, len(data), classes=classes, key=key, with_test=with_test)
+    return make_split(config.split, row_hashes(data.features), classes=classes, key=key, with_test=with_test)
 
 
 def _fit(config: DataConfig, train: Dataset, rows: Rows) -> tuple[Preprocessor, tuple[Finding, ...]]:

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile
 
 import sklearn
 from pydantic import BaseModel, ConfigDict
@@ -18,7 +19,9 @@ from pipeline.data.assemble import PREPARATION_VERSION, assemble
 from pipeline.data.config import DataConfig
 from pipeline.data.development import TENSORS, load_development, save_development
 from pipeline.data.findings import Finding
+from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import Preprocessor
+from pipeline.data.profile import Profile
 from pipeline.data.sealed import SealedTest, seal
 from pipeline.data.source import Located, locate, read_located
 from pipeline.data.spec import DataSpec
@@ -28,6 +31,8 @@ from pipeline.files import sha256_file, sync_directory
 
 _RESULT: Final = "prepared.json"
 _SEALED: Final = "sealed"
+_KNOWN: Final = "known-rows.npz"
+_PROFILE: Final = "profile.json"
 _REMEDY: Final = "remove the folder and run again: it is made anew from the source"
 
 
@@ -74,6 +79,14 @@ class Prepared:
     def development(self) -> Development:
         """Training and validation part, mapped into memory."""
         return load_development(self.directory)
+
+    def known_rows(self) -> KnownRows:
+        """The rows that models of this data are trained and chosen on."""
+        return load_known_rows(self.directory)
+
+    def profile(self) -> Profile:
+        """How the values of these rows are distributed."""
+        return load_profile(self.directory)
 
 
 def prepare(config: DataConfig, root: Path, store: Path) -> Prepared:
@@ -129,6 +142,30 @@ def load_prepared(directory: Path) -> Prepared:
     )
 
 
+def load_known_rows(directory: Path) -> KnownRows:
+    """The rows that models of a prepared data set are trained and chosen on, by its folder.
+
+    Raises:
+        DataError: they are missing or damaged.
+    """
+    try:
+        return KnownRows.load(directory / _KNOWN)
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise DataError("the prepared data does not say what its rows were", _REMEDY, file=directory) from error
+
+
+def load_profile(directory: Path) -> Profile:
+    """How the values of a prepared data set are distributed, by its folder.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        return Profile.model_validate_json((directory / _PROFILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError("the prepared data has no profile", _REMEDY, file=directory) from error
+
+
 def _key(config: DataConfig, files: list[Path]) -> str:
     """What decides the result: the files' content, the config, this code's version and scikit-learn's data sets."""
     parts = {
@@ -160,6 +197,8 @@ def _make(config: DataConfig, source: Located, test: Located | None, directory: 
     except DataError as error:
         raise DataError(error.what, error.remedy, file=source.path if source.files else source.source) from error
     save_development(directory, result.development)
+    result.known.save(directory / _KNOWN)
+    (directory / _PROFILE).write_text(result.profile.model_dump_json(), encoding="utf-8")
     sealed = seal(result.test, directory / _SEALED)
     stored = _Stored(
         spec=result.development.spec,

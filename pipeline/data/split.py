@@ -1,4 +1,10 @@
-"""One division of row numbers into training, validation and test part."""
+"""One division of row numbers into training, validation and test part.
+
+Chance is a lottery: every row (every group, where groups stay whole) has a number that its content and the seed decide,
+and the lowest are held out, in each class its share. So the parts have exact sizes, and where rows are added to the
+data the others stay where they are, but for the few at the end of a part: what yesterday's model was trained on is
+seldom in today's test, and can be recognised there (`pipeline.data.identity`).
+"""
 
 from __future__ import annotations
 
@@ -10,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
 from pipeline.data.config import SplitConfig
 from pipeline.data.dataset import Rows
 from pipeline.data.findings import Finding
+from pipeline.data.identity import Hashes, draw_order, text_hashes
 from pipeline.data.values import numbers, texts
 from pipeline.errors import DataError
 
@@ -45,7 +52,7 @@ class Split:
 
 def make_split(
     config: SplitConfig,
-    n_rows: int,
+    hashes: Hashes,
     *,
     classes: npt.NDArray[np.int64] | None,
     key: pd.Series | None,
@@ -54,6 +61,7 @@ def make_split(
     """Divide rows by the config. The same config, seed and data give the same split.
 
     Args:
+        hashes: one for each row, of its content.
         classes: class codes of the rows, None for regression.
         key: the values of ``split.column`` where the split is by group or time.
         with_test: False where the test is a file of its own: all rows are development rows then.
@@ -64,11 +72,12 @@ def make_split(
     by = config.by if config.by != "auto" else "random" if classes is None else "stratified"
     if by == "stratified" and classes is None:
         raise DataError("a stratified split needs classes, but the task is regression", "set data.split.by to random")
+    n_rows = len(hashes)
     n_test = max(1, round(config.test * n_rows)) if with_test else 0
     n_validation = max(1, round(config.validation * n_rows))
     small = n_validation < SMALL_VALIDATION and n_rows - n_test >= 2 * config.folds
     if by == "kfold" or (config.by == "auto" and small):
-        return _cross_validation(config, n_rows, n_test, classes, key)
+        return _cross_validation(config, hashes, n_test, classes, key)
     everything: Rows = np.arange(n_rows)
     findings: list[Finding] = []
     if by == "time":
@@ -76,25 +85,25 @@ def make_split(
         return _by_time(_stamps(key), n_validation, n_test), ()
     if by == "group":
         assert key is not None
-        groups = _groups(key, with_test)
-        rest, test = _hold_out_groups(everything, groups, n_test, config.seed)
-        train, validation = _hold_out_groups(rest, groups, n_validation, config.seed)
+        groups, places = _groups(key, with_test, config.seed)
+        rest, test = _hold_out_groups(everything, groups, n_test, places)
+        train, validation = _hold_out_groups(rest, groups, n_validation, places)
         return Split(train, validation, test), ()
-    strata = classes if by == "stratified" else None
-    rest, test = _hold_out(everything, strata, n_test, config.seed, findings)
-    train, validation = _hold_out(rest, strata, n_validation, config.seed, findings)
+    strata, places = classes if by == "stratified" else None, draw_order(hashes, config.seed)
+    rest, test = _hold_out(everything, strata, n_test, places, findings)
+    train, validation = _hold_out(rest, strata, n_validation, places, findings)
     return Split(train, validation, test), tuple({finding.message: finding for finding in findings}.values())
 
 
 def _hold_out(
-    rows: Rows, classes: npt.NDArray[np.int64] | None, n_held: int, seed: int, findings: list[Finding]
+    rows: Rows, classes: npt.NDArray[np.int64] | None, n_held: int, places: Hashes, findings: list[Finding]
 ) -> tuple[Rows, Rows]:
-    """Take `n_held` rows out, with the classes' shares kept. A row that is alone in its class stays in training."""
+    """Take the `n_held` rows with the lowest places out, with the classes' shares kept. A row that is alone in its
+    class stays in training."""
     if n_held == 0:
         return rows, rows[:0]
     if classes is None:
-        rest, held = train_test_split(rows, test_size=n_held, random_state=seed)
-        return np.sort(rest), np.sort(held)
+        return _divided(rows, rows[np.argsort(places[rows], kind="stable")[:n_held]])
     count_of_row = np.bincount(classes[rows])[classes[rows]]
     alone, several = rows[count_of_row < 2], rows[count_of_row >= 2]
     n_classes = len(np.unique(classes[several]))
@@ -107,7 +116,7 @@ def _hold_out(
                 remedy="add rows, or group rare classes",
             )
         )
-        return _hold_out(rows, None, n_held, seed, findings)
+        return _hold_out(rows, None, n_held, places, findings)
     if len(alone):
         findings.append(
             Finding(
@@ -117,20 +126,38 @@ def _hold_out(
                 remedy="add rows, or group rare classes",
             )
         )
-    rest, held = train_test_split(several, test_size=n_held, random_state=seed, stratify=classes[several])
-    return np.sort(np.concatenate([rest, alone])), np.sort(held)
+    _, class_of_row, counts = np.unique(classes[several], return_inverse=True, return_counts=True)
+    by_place = np.argsort(places[several], kind="stable")
+    # Of each class the first, in the order of places.
+    nth_of_its_class = pd.Series(class_of_row[by_place]).groupby(class_of_row[by_place]).cumcount().to_numpy()
+    chosen = nth_of_its_class < _shares(counts, n_held)[class_of_row[by_place]]
+    return _divided(rows, several[by_place[chosen]])
+
+
+def _shares(counts: npt.NDArray[np.int64], n_held: int) -> npt.NDArray[np.int64]:
+    """`n_held` rows divided among classes by their sizes (largest remainders); each keeps a row."""
+    exact = n_held * counts / counts.sum()
+    shares: npt.NDArray[np.int64] = np.floor(exact).astype(np.int64)
+    while shares.sum() < n_held:
+        shares[np.argmax(np.where(shares < counts - 1, exact - shares, -np.inf))] += 1
+    return shares
+
+
+def _divided(rows: Rows, held: Rows) -> tuple[Rows, Rows]:
+    """The others and the held ones, ascending."""
+    return np.setdiff1d(rows, held), np.sort(held)
 
 
 def _cross_validation(
-    config: SplitConfig, n_rows: int, n_test: int, classes: npt.NDArray[np.int64] | None, key: pd.Series | None
+    config: SplitConfig, hashes: Hashes, n_test: int, classes: npt.NDArray[np.int64] | None, key: pd.Series | None
 ) -> tuple[Split, tuple[Finding, ...]]:
     """Hold the test out, and divide the other rows into folds: with the classes' shares kept, or groups kept whole."""
-    everything: Rows = np.arange(n_rows)
+    everything: Rows = np.arange(len(hashes))
     findings: list[Finding] = []
     folds: Rows
     if key is not None:
-        groups = _groups(key, n_test > 0)
-        rest, test = _hold_out_groups(everything, groups, n_test, config.seed)
+        groups, places = _groups(key, n_test > 0, config.seed)
+        rest, test = _hold_out_groups(everything, groups, n_test, places)
         n_groups = len(np.unique(groups[rest]))
         if n_groups < config.folds:
             raise DataError(
@@ -139,7 +166,7 @@ def _cross_validation(
             )
         parts = GroupKFold(config.folds).split(rest, groups=groups[rest])
     else:
-        rest, test = _hold_out(everything, classes, n_test, config.seed, findings)
+        rest, test = _hold_out(everything, classes, n_test, draw_order(hashes, config.seed), findings)
         if len(rest) < 2 * config.folds:
             raise DataError(
                 f"{config.folds} folds need {2 * config.folds} rows, but {len(rest)} are left beside the test",
@@ -164,7 +191,8 @@ def _cross_validation(
     return Split(rest, rest[:0], test, folds), tuple({finding.message: finding for finding in findings}.values())
 
 
-def _groups(key: pd.Series, with_test: bool) -> npt.NDArray[np.int64]:
+def _groups(key: pd.Series, with_test: bool, seed: int) -> tuple[npt.NDArray[np.int64], Hashes]:
+    """The group of every row, from 0, and the place of every group in the lottery."""
     text = texts(key)
     if text.isna().any():
         raise DataError(
@@ -177,18 +205,17 @@ def _groups(key: pd.Series, with_test: bool) -> npt.NDArray[np.int64]:
         raise DataError(
             f"a split by {key.name!r} needs >= {needed} groups, but there are {len(names)}", "choose another"
         )
-    return codes.astype(np.int64)
+    return codes.astype(np.int64), draw_order(text_hashes(names), seed)
 
 
-def _hold_out_groups(rows: Rows, groups: npt.NDArray[np.int64], n_held: int, seed: int) -> tuple[Rows, Rows]:
+def _hold_out_groups(rows: Rows, groups: npt.NDArray[np.int64], n_held: int, places: Hashes) -> tuple[Rows, Rows]:
     """Take whole groups out: of all groups, the share that `n_held` is of the rows."""
     if n_held == 0:
         return rows, rows[:0]
-    n_groups = len(np.unique(groups[rows]))
-    held_groups = min(max(1, round(n_groups * n_held / len(rows))), n_groups - 1)
-    splitter = GroupShuffleSplit(n_splits=1, test_size=held_groups, random_state=seed)
-    rest, held = next(splitter.split(rows, groups=groups[rows]))
-    return rows[np.sort(rest)], rows[np.sort(held)]
+    present = np.unique(groups[rows])
+    n_groups = min(max(1, round(len(present) * n_held / len(rows))), len(present) - 1)
+    held = present[np.argsort(places[present], kind="stable")[:n_groups]]
+    return _divided(rows, rows[np.isin(groups[rows], held)])
 
 
 def _stamps(key: pd.Series) -> npt.NDArray[Any]:

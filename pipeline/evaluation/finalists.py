@@ -10,32 +10,20 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from pipeline.data.dataset import Features
+from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import encode_target
 from pipeline.data.sealed import SealedTest, unseal
 from pipeline.data.spec import DataSpec
 from pipeline.errors import SearchError
-from pipeline.evaluation.intervals import Comparison, Interval, compare, score_intervals
+from pipeline.evaluation.champion import Champion, ChampionReading, Model, challenge
+from pipeline.evaluation.intervals import Comparison, Interval, score_intervals
 from pipeline.objective import Objective
 from pipeline.records import TrialRecord
 from pipeline.training.metrics import validation_metrics
-
-
-class Model(Protocol):
-    """A loaded model package: raw rows in, outputs out."""
-
-    @property
-    def spec(self) -> DataSpec: ...
-
-    def outputs(self, features: Features) -> Tensor:
-        """``(N, n_outputs)``: logits or standardised values."""
-        ...
 
 
 class SeedScore(BaseModel):
@@ -83,7 +71,8 @@ class Evaluation(BaseModel):
     champion: int | None = None
     """The registry version that the winner was compared with."""
     champion_problem: str | None = None
-    """Why the present champion could not be read on these rows."""
+    """Why the present champion could not be compared on these rows."""
+    champion_reading: ChampionReading | None = None
 
     @property
     def winner(self) -> Finalist:
@@ -104,6 +93,16 @@ class Evaluation(BaseModel):
         if n_seeds > 1:
             return f"over {n_seeds} seeds"
         return "on validation" if self.winner.validation_se is None else "in cross-validation"
+
+    @property
+    def compared_rows(self) -> str:
+        """`` of the 380 of 400 test rows that are new to both``, where there was a comparison; for a sentence's end."""
+        reading = self.champion_reading
+        if reading is None:
+            return ""
+        if not reading.known:
+            return f" of {reading.n_rows} test rows, some of which the champion may have been trained on"
+        return f" of the {reading.n_rows} of {self.n_rows} test rows that are new to both"
 
     @property
     def optimism(self) -> float:
@@ -172,7 +171,8 @@ def evaluate(
     sealed: SealedTest,
     objective: Objective,
     *,
-    champion: tuple[int, Model] | None,
+    trained_on: KnownRows | None,
+    champion: Champion | None,
     confidence: float,
     n_resamples: int,
     seed: int,
@@ -184,6 +184,7 @@ def evaluate(
 
     Args:
         finalists: the winner first; their objective is what is reported as validation score.
+        trained_on: the rows that the finalists were trained and chosen on; None where nobody here knows.
         seeds: by trial, each of its seeds' validation score and model, the trial's own first.
     """
     dataset, target = unseal(sealed, reason, ledger)
@@ -210,14 +211,11 @@ def evaluate(
     evaluation = Evaluation(metric=objective.metric, n_rows=len(target), finalists=read)
     if champion is None:
         return evaluation
-    version, model = champion
-    problem = incomparable(model.spec, spec)
-    if problem is not None:
-        return evaluation.model_copy(update={"champion": version, "champion_problem": problem})
-    theirs = _in_units_of(spec, model.spec, model.outputs(dataset.features))
-    comparison = compare(
+    comparison, reading, problem = challenge(
+        champion,
         outputs[finalists[0].number],
-        theirs,
+        trained_on,
+        dataset.features,
         encoded,
         spec,
         objective,
@@ -225,25 +223,15 @@ def evaluate(
         n_resamples=n_resamples,
         seed=seed,
     )
-    return evaluation.model_copy(update={"champion": version, "versus_champion": comparison})
+    return evaluation.model_copy(
+        update={
+            "champion": champion.version,
+            "versus_champion": comparison,
+            "champion_reading": reading,
+            "champion_problem": problem,
+        }
+    )
 
 
 def _score(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, objective: Objective) -> float:
     return float(validation_metrics(outputs_NC[None], target_N, spec)[objective.metric][0])
-
-
-def incomparable(theirs: DataSpec, ours: DataSpec) -> str | None:
-    """Why two models cannot be scored on the same rows; None where they can."""
-    if theirs.kind != ours.kind or theirs.task != ours.task:
-        return f"it is a {theirs.kind} {theirs.task} model, the data is {ours.kind} {ours.task}"
-    if set(theirs.labels) != set(ours.labels):
-        return f"it knows the labels {list(theirs.labels)[:8]}, the data has {list(ours.labels)[:8]}"
-    return None
-
-
-def _in_units_of(ours: DataSpec, theirs: DataSpec, outputs_NC: Tensor) -> Tensor:
-    """Another model's outputs in our order of labels, or in our standardisation of the target."""
-    if ours.task == "regression":
-        return (outputs_NC * theirs.target_scale + theirs.target_mean - ours.target_mean) / ours.target_scale
-    order = torch.tensor([theirs.labels.index(label) for label in ours.labels])
-    return outputs_NC[:, order]

@@ -72,6 +72,6 @@ def _beats_champion(gate: Gate, evaluation: Evaluation) -> GateResult:
         passed=comparison.difference.value > 0 and comparison.probability_better > gate.confidence,
         evidence=(
             f"difference to v{evaluation.champion}: {comparison.difference} {evaluation.metric}, better in "
-            f"{comparison.probability_better:.1%} of resamples"
+            f"{comparison.probability_better:.1%} of resamples{evaluation.compared_rows}"
         ),
     )

@@ -42,7 +42,7 @@ class SearchState(BaseModel):
     """Why it ended."""
 
 
-RESUMABLE_CHANGES = ("search.budget", "resources", "evaluate", "promotion", "tracking.models")
+RESUMABLE_CHANGES = ("search.budget", "resources", "evaluate", "promotion", "tracking.models", "schedule")
 """What may differ between the starts of one search."""
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.bad_input.cases import CANARY, GOOD, REPOSITORY, TABLE, Case, Content, User, elsewhere, not_a_feature, table
+from tests.bad_input.cases import CANARY, GOOD, REPOSITORY, TABLE, Case, Content, User, elsewhere, table
 
 REFUSED_BY_MLFLOW = ("../../etc", "a/b", "a:b", "models:/x", ".", "..", "")
 TAKEN_BY_MLFLOW = (
@@ -73,7 +73,9 @@ CASES = (
     Case(80, "a certificate file that is not there", "MLflow could not", command=models("https://127.0.0.1:9"), code=1, environment={"REQUESTS_CA_BUNDLE": "/gone.pem"}),
     *(Case(81, f"CUDA_VISIBLE_DEVICES={value}", "CUDA_VISIBLE_DEVICES must list GPUs", environment={"CUDA_VISIBLE_DEVICES": value}) for value in ("abc", "0;1", "all", "0,,1")),
     *(Case(81, f"CUDA_VISIBLE_DEVICES={value!r}", "mlp ", outcome="accepted", environment={"CUDA_VISIBLE_DEVICES": value}) for value in ("", "-1", "0,1", "GPU-1b2c")),
-    not_a_feature(82, "time zones and cron lines", "schedules"),
+    elsewhere(82, "cron lines", "tests/flows/test_ticks.py::test_others_are_refused_with_the_place_and_a_remedy"),
+    Case(82, "an unknown time zone", "did you mean Europe/Berlin?", {"bad.yaml": GOOD + 'schedule: {cron: "0 3 * * *", timezone: Europe/Berln}\n'}),
+    Case(82, "two schedules", "either cron or interval", {"bad.yaml": GOOD + 'schedule: {cron: "0 3 * * *", interval: 1h}\n'}),
     elsewhere(83, "LANG=C", "tests/bad_input/test_environment.py::test_83_84_a_bare_environment"),
     Case(84, "no HOME", "mlp ", outcome="accepted", environment={"HOME": None}),
     Case(84, "a HOME that cannot be written", "mlp ", outcome="accepted", environment={"HOME": "/proc"}),

@@ -99,16 +99,17 @@ def test_equal_input_gives_equal_tensors(folder: Path) -> None:
 
 
 def test_statistics_are_those_of_training_rows_only(folder: Path) -> None:
-    data = read_source("a.csv", folder, "y")
-    frame = make_frame()
-    original = assemble(CONFIG, data, None)
+    frame = make_frame().assign(person=np.arange(200) // 2)  # groups: rows by chance move with what is in them
+    frame.to_csv(folder / "a.csv", index=False)
+    config = CONFIG.model_copy(update={"split": SplitConfig(by="group", column="person")})
+    original = assemble(config, read_source("a.csv", folder, "y"), None)
     in_training = set(_training_rows(original.preprocessor, original.development.train, frame))
     others = [row for row in range(len(frame)) if row not in in_training]
     assert len(others) == 80
     frame.loc[others, ["x", "holes"]] = 1e6
     frame.loc[others, "colour"] = "infrared"
     frame.drop(columns="y").assign(y=frame["y"]).to_csv(folder / "a.csv", index=False)
-    changed = assemble(CONFIG, read_source("a.csv", folder, "y"), None)
+    changed = assemble(config, read_source("a.csv", folder, "y"), None)
     assert changed.split_hash == original.split_hash
     assert changed.preprocessor == original.preprocessor
     assert changed.development.spec == original.development.spec

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data.config import SplitConfig
+from pipeline.data.identity import Hashes, row_hashes
 from pipeline.data.split import Split, make_split
 from pipeline.errors import DataError
 
@@ -19,7 +20,12 @@ def split(n: int, classes: Any = None, key: Any = None, *, with_test: bool = Tru
     series = None if key is None else pd.Series(key, name="k")
     classes = None if classes is None else np.asarray(classes)
     config = {"by": "random" if classes is None else "stratified", **config}
-    return make_split(SplitConfig(**config), n, classes=classes, key=series, with_test=with_test)[0]
+    return make_split(SplitConfig(**config), rows(n), classes=classes, key=series, with_test=with_test)[0]
+
+
+def rows(n: int) -> Hashes:
+    """Hashes of n different rows."""
+    return row_hashes(pd.DataFrame({"x": np.arange(n)}))
 
 
 def assert_partition(result: Split, n: int) -> None:
@@ -44,6 +50,49 @@ def test_classes_keep_their_shares() -> None:
         assert classes[part].mean() == pytest.approx(0.1, abs=0.005)
 
 
+@given(
+    n=st.integers(50, 400), extra=st.integers(1, 60), n_classes=st.integers(1, 6), seed=st.integers(0, 99),
+    by=st.sampled_from(["random", "stratified", "kfold"]),
+)  # fmt: skip
+def test_rows_that_are_added_move_few_of_the_others(n: int, extra: int, n_classes: int, seed: int, by: str) -> None:
+    """The last places of the test part wander as the part grows, in each class: by chance about the root of what was
+    added, and never more than that and a row a class."""
+    generator = np.random.default_rng(seed)
+    hashes, classes = rows(n + extra), generator.integers(0, n_classes, n + extra)
+    order = generator.permutation(n + extra)  # the rows of the next day come in any order
+    before, _ = make_split(SplitConfig(by=by), hashes[:n], classes=classes[:n], key=None, with_test=True)
+    after, _ = make_split(SplitConfig(by=by), hashes[order], classes=classes[order], key=None, with_test=True)
+    now_tested = set(hashes[order][after.test].tolist())
+    developed = set(hashes[:n][np.setdiff1d(np.arange(n), before.test)].tolist())
+    assert len(now_tested & developed) <= extra + n_classes
+    kept = len(now_tested & set(hashes[:n][before.test].tolist()))
+    assert kept >= len(before.test) - extra - n_classes
+
+
+def test_rows_that_are_added_keep_nineteen_of_twenty_test_rows_tested() -> None:
+    hashes, classes = rows(2200), np.arange(2200) % 3
+    tests = []
+    for n in (2000, 2200):
+        result, _ = make_split(SplitConfig(), hashes[:n], classes=classes[:n], key=None, with_test=True)
+        tests.append(set(result.test.tolist()))
+    assert len(tests[0] & tests[1]) >= 0.95 * len(tests[0])
+
+
+def test_rows_that_are_added_to_groups_move_none_of_them() -> None:
+    groups = np.arange(300) % 23
+    before, after = (split(n, None, groups[:n], by="group", column="k") for n in (200, 300))
+    assert set(groups[before.test]) == set(groups[after.test])
+    assert set(groups[before.validation]) == set(groups[after.validation])
+
+
+def test_equal_rows_are_divided_like_others() -> None:
+    result, _ = make_split(
+        SplitConfig(), row_hashes(pd.DataFrame({"x": [1.0] * 2000})), classes=None, key=None, with_test=True
+    )
+    assert [len(part) for part in (result.train, result.validation, result.test)] == [1200, 400, 400]
+    assert abs(result.test.mean() - 1000) < 5 * 577 / 20, "from all over the file"
+
+
 def test_the_seed_decides() -> None:
     assert split(100, seed=1).digest == split(100, seed=1).digest
     assert split(100, seed=1).digest != split(100, seed=2).digest
@@ -51,14 +100,14 @@ def test_the_seed_decides() -> None:
 
 def test_a_class_with_one_row_is_trained_on_and_said() -> None:
     classes = np.array([0] * 50 + [1] * 49 + [2])
-    result, findings = make_split(SplitConfig(by="stratified"), 100, classes=classes, key=None, with_test=True)
+    result, findings = make_split(SplitConfig(by="stratified"), rows(100), classes=classes, key=None, with_test=True)
     assert 99 in result.train
     assert ["single row" in finding.message for finding in findings] == [True]
 
 
 def test_more_classes_than_held_out_rows_are_drawn_at_random_and_said() -> None:
     result, findings = make_split(
-        SplitConfig(by="stratified"), 20, classes=np.arange(20) // 2, key=None, with_test=True
+        SplitConfig(by="stratified"), rows(20), classes=np.arange(20) // 2, key=None, with_test=True
     )
     assert_partition(result, 20)
     assert {"cannot hold" in finding.message for finding in findings} == {True}
@@ -98,7 +147,7 @@ def test_groups_stay_in_one_fold() -> None:
 
 @pytest.mark.parametrize(("n", "by_folds"), [(1240, True), (1252, False), (11, False)])
 def test_auto_cross_validates_where_the_validation_part_would_be_small(n: int, by_folds: bool) -> None:
-    result, findings = make_split(SplitConfig(), n, classes=np.arange(n) % 2, key=None, with_test=True)
+    result, findings = make_split(SplitConfig(), rows(n), classes=np.arange(n) % 2, key=None, with_test=True)
     assert (result.folds is not None) == by_folds
     assert ["cross-validated in 5 folds" in finding.message for finding in findings] == [True] * by_folds
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Dataset, Features
+from pipeline.data.identity import KnownRows
 from pipeline.data.sealed import SealedTest, seal
 from pipeline.data.spec import DataSpec
 from pipeline.errors import SearchError
-from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate, incomparable, over_seeds
+from pipeline.evaluation.champion import Champion, incomparable
+from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate, over_seeds
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord
 from tests.tracking.records import record
@@ -107,23 +109,30 @@ class Known:
         return torch.nn.functional.one_hot(predicted % 3, 3).double()
 
 
+IMAGES = np.zeros((60, 1, 2, 2))
+IMAGES[:, 0, 0, 0], IMAGES[:, 0, 1, 1] = np.arange(60) % 3, np.arange(60)
+
+
 @pytest.fixture
 def sealed(tmp_path: Path) -> SealedTest:
-    """60 rows whose label is in their first pixel."""
+    """60 rows whose label is in their first pixel, and their number in the last."""
     codes = np.arange(60) % 3
-    images = np.zeros((60, 1, 2, 2))
-    images[:, 0, 0, 0] = codes
+    images = IMAGES
     target: npt.NDArray[np.object_] = np.array(["a", "b", "c"], dtype=object)[codes]
     return seal(Dataset("image", images, target, "made here"), tmp_path / "sealed")
 
 
 def reading(
-    sealed: SealedTest, ledger: Path, models: dict[int, Known], champion: tuple[int, Known] | None = None
+    sealed: SealedTest,
+    ledger: Path,
+    models: dict[int, Known],
+    champion: Champion | None = None,
+    trained_on: KnownRows | None = None,
 ) -> Evaluation:
     records = [scored(number, 0.9 - number / 100) for number in models]
     return evaluate(
-        records, models, sealed, ACCURACY, champion=champion, confidence=0.95, n_resamples=200, seed=0,
-        reason="finalists of s", ledger=ledger,
+        records, models, sealed, ACCURACY, champion=champion, trained_on=trained_on, confidence=0.95, n_resamples=200,
+        seed=0, reason="finalists of s", ledger=ledger,
     )  # fmt: skip
 
 
@@ -155,7 +164,7 @@ def test_every_seed_of_a_finalist_is_read_in_the_same_reading(sealed: SealedTest
 
 def test_a_champion_is_compared_on_the_same_rows_and_in_the_same_reading(sealed: SealedTest, tmp_path: Path) -> None:
     ledger = tmp_path / "readings.jsonl"
-    evaluation = reading(sealed, ledger, {0: Known(SPEC, 3)}, champion=(7, Known(SPEC, 24)))
+    evaluation = reading(sealed, ledger, {0: Known(SPEC, 3)}, champion=Champion(7, Known(SPEC, 24), None))
     assert evaluation.champion == 7
     assert evaluation.versus_champion is not None
     assert evaluation.versus_champion.difference.value == pytest.approx(21 / 60)
@@ -163,16 +172,46 @@ def test_a_champion_is_compared_on_the_same_rows_and_in_the_same_reading(sealed:
     assert len(ledger.read_text().splitlines()) == 1
 
 
+def test_rows_that_either_was_trained_on_are_left_out_of_the_comparison(sealed: SealedTest, tmp_path: Path) -> None:
+    """The champion has learned rows 30 to 44 by heart, and is wrong in 24 others."""
+    champion = Champion(7, Known(SPEC, 24), KnownRows.of(IMAGES[30:45]))
+    evaluation = reading(sealed, tmp_path / "r", {0: Known(SPEC, 3)}, champion, KnownRows.of(IMAGES[40:50]))
+    assert evaluation.winner.test["accuracy"].value == pytest.approx(57 / 60), "the winner is read on all rows"
+    assert evaluation.champion_reading is not None
+    assert evaluation.champion_reading.n_rows == 40
+    assert evaluation.champion_reading.test["accuracy"].value == pytest.approx(16 / 40)
+    assert evaluation.compared_rows == " of the 40 of 60 test rows that are new to both"
+    assert evaluation.versus_champion is not None
+    assert evaluation.versus_champion.difference.value == pytest.approx((37 - 16) / 40)
+
+
+def test_without_rows_that_are_new_to_both_there_is_no_comparison(sealed: SealedTest, tmp_path: Path) -> None:
+    champion = Champion(7, Known(SPEC, 24), KnownRows.of(IMAGES))
+    evaluation = reading(sealed, tmp_path / "r", {0: Known(SPEC, 0)}, champion, None)
+    assert evaluation.versus_champion is None
+    assert evaluation.champion_problem == "none of the 60 test rows is new to both"
+
+
+def test_a_champion_of_unknown_training_is_compared_on_all_rows_and_that_is_said(
+    sealed: SealedTest, tmp_path: Path
+) -> None:
+    champion = Champion(7, Known(SPEC, 24), None)
+    evaluation = reading(sealed, tmp_path / "r", {0: Known(SPEC, 0)}, champion, KnownRows.of(IMAGES[:0]))
+    assert evaluation.champion_reading is not None
+    assert (evaluation.champion_reading.n_rows, evaluation.champion_reading.known) == (60, False)
+    assert "may have been trained on" in evaluation.compared_rows
+
+
 def test_a_champion_that_orders_its_labels_otherwise_is_read_by_label(sealed: SealedTest, tmp_path: Path) -> None:
     turned = SPEC.model_copy(update={"labels": ("c", "a", "b")})
-    evaluation = reading(sealed, tmp_path / "r", {0: Known(SPEC, 0)}, champion=(1, Known(turned, 0)))
+    evaluation = reading(sealed, tmp_path / "r", {0: Known(SPEC, 0)}, champion=Champion(1, Known(turned, 0), None))
     assert evaluation.versus_champion is not None
     assert evaluation.versus_champion.difference.value == 0.0, "both are always right"
 
 
 def test_a_champion_of_another_problem_is_not_compared_and_says_why(sealed: SealedTest, tmp_path: Path) -> None:
     other = SPEC.model_copy(update={"labels": ("a", "b", "d")})
-    evaluation = reading(sealed, tmp_path / "r", {0: Known(SPEC, 0)}, champion=(1, Known(other, 0)))
+    evaluation = reading(sealed, tmp_path / "r", {0: Known(SPEC, 0)}, champion=Champion(1, Known(other, 0), None))
     assert evaluation.versus_champion is None
     assert "labels" in (evaluation.champion_problem or "")
     assert "tabular" in (incomparable(SPEC.model_copy(update={"kind": "tabular"}), SPEC) or "")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -190,6 +191,15 @@ def make_table(folder: Path, n: int = 500, seed: int = 0) -> None:
         table.loc[generator.random(n) < 0.05, column] = None
     table[: n * 3 // 4].to_csv(folder / "train.csv", index=False)
     table[n * 3 // 4 :].to_csv(folder / "test.csv", index=False)
+
+
+def append_rows(folder: Path, n: int, seed: int) -> None:
+    """More rows at the end of ``train.csv``; the file is whole at every moment."""
+    with TemporaryDirectory(dir=folder) as scratch:
+        make_table(Path(scratch), n * 4 // 3, seed)
+        grown = pd.concat([pd.read_csv(path) for path in (folder / "train.csv", Path(scratch) / "train.csv")])
+        grown.to_csv(Path(scratch) / "grown.csv", index=False)
+        os.replace(Path(scratch) / "grown.csv", folder / "train.csv")
 
 
 TABULAR = """

@@ -1,0 +1,171 @@
+"""Pictures of a scheduled search in Prefect's UI, by headless Chromium: the flow run with its stages, its artifacts,
+and the deployment with its schedule.
+
+    automl schedule examples/digits.yaml --cron "0 3 * * *"
+    automl up                                            # and, elsewhere, run the deployment once
+    python examples/screenshots.py digits examples/screenshots
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+PATIENCE_S = 60.0
+SETTLE_S = 2.0
+"""Charts are drawn after the text is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A page, the text that says it is complete, and what to hide or click before the picture."""
+
+    name: str
+    path: str
+    wait_for: str
+    script: str = ""
+    height: int = 900
+
+
+@dataclass(slots=True)
+class Page:
+    """A tab, spoken to in Chrome's DevTools protocol."""
+
+    socket: ClientConnection
+    n_sent: int = field(default=0)
+
+    def call(self, method: str, **params: Any) -> Any:
+        self.n_sent += 1
+        self.socket.send(json.dumps({"id": self.n_sent, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self.socket.recv(timeout=PATIENCE_S))
+            if answer.get("id") == self.n_sent:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                return answer["result"]
+
+    def value(self, expression: str) -> Any:
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def wait_for(self, text: str) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while text not in (self.value("document.body ? document.body.innerText : ''") or ""):
+            if time.monotonic() > until:
+                raise TimeoutError(f"{text!r} does not appear on {self.value('location.href')}")
+            time.sleep(0.2)
+
+    def take(self, url: str, shot: Shot, width: int) -> bytes:
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=shot.height, deviceScaleFactor=1, mobile=False
+        )
+        self.call("Page.navigate", url=url + shot.path)
+        self.wait_for(shot.wait_for)
+        time.sleep(SETTLE_S)
+        if shot.script:
+            self.value(shot.script)
+            time.sleep(SETTLE_S)
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
+
+@contextlib.contextmanager
+def browser(width: int) -> Iterator[Page]:
+    """A page in a Chromium of our own, with a profile that is forgotten."""
+    program = next(found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name)))
+    with tempfile.TemporaryDirectory() as profile:
+        process = subprocess.Popen(
+            [
+                program,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                f"--window-size={width},1000",
+                "--remote-debugging-port=0",
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            port_file, until = Path(profile) / "DevToolsActivePort", time.monotonic() + PATIENCE_S
+            while not port_file.exists() or not port_file.read_text().strip():
+                if process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"{program} did not start")
+                time.sleep(0.1)
+            port = port_file.read_text().split()[0]
+            tabs = _json(f"http://127.0.0.1:{port}/json")
+            address = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
+            with connect(address, max_size=None) as socket:
+                yield Page(socket)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def shots(api: str, experiment: str) -> list[Shot]:
+    """The pages of a deployment's last run that searched."""
+    deployment = _json(f"{api}/deployments/name/automl/{urllib.parse.quote(experiment)}")
+    runs = _json(
+        f"{api}/flow_runs/filter",
+        {
+            "sort": "EXPECTED_START_TIME_DESC",
+            "deployments": {"id": {"any_": [deployment["id"]]}},
+            "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+        },
+    )
+    run = next((run for run in runs if {"promoted", "finished"} & set(run["tags"])), None)
+    if run is None:
+        raise SystemExit(f"error: {experiment} has no run that searched; run its deployment once")
+    artifacts = _json(f"{api}/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    key = {artifact["type"]: artifact["key"] for artifact in artifacts if artifact["key"]}
+    ids = {artifact["key"]: artifact["id"] for artifact in artifacts if artifact["key"]}
+    return [
+        Shot("prefect-run", f"/runs/flow-run/{run['id']}", "report-"),
+        Shot("prefect-deployment", f"/deployments/deployment/{deployment['id']}", run["name"]),
+        Shot("prefect-artifacts", "/artifacts", key["progress"]),
+        Shot("prefect-leaderboard", f"/artifacts/artifact/{ids[key['table']]}", "rank"),
+        Shot("prefect-summary", f"/artifacts/artifact/{ids[key['markdown']]}", "Finalists"),
+        Shot("prefect-history", f"/artifacts/artifact/{ids[key['image']]}", "every trial", height=480),
+    ]
+
+
+def _json(url: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        return json.loads(answer.read())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--prefect", default="http://127.0.0.1:4200")
+    parser.add_argument("--width", type=int, default=1400)
+    parser.add_argument("--only", nargs="*", help="names of pictures")
+    arguments = parser.parse_args()
+    wanted = [
+        s for s in shots(f"{arguments.prefect}/api", arguments.experiment) if s.name in (arguments.only or [s.name])
+    ]
+    with browser(arguments.width) as page:
+        for shot in wanted:
+            target = arguments.folder / f"{shot.name}.png"
+            target.write_bytes(page.take(arguments.prefect, shot, arguments.width))
+            print(target)
+
+
+if __name__ == "__main__":
+    main()
