@@ -150,8 +150,9 @@ def test_the_test_never_picks_the_winner_and_is_read_once_for_all(sealed: Sealed
 def test_every_seed_of_a_finalist_is_read_in_the_same_reading(sealed: SealedTest, tmp_path: Path) -> None:
     models = {0: Known(SPEC, 12), 1: Known(SPEC, 0)}
     evaluation = evaluate(
-        [scored(0, 0.85), scored(1, 0.84)], models, sealed, ACCURACY, champion=None, confidence=0.95, n_resamples=200,
-        seed=0, reason="finalists of s", ledger=tmp_path / "r", seeds={0: [(0.9, models[0]), (0.8, Known(SPEC, 6))]},
+        [scored(0, 0.85), scored(1, 0.84)], models, sealed, ACCURACY, trained_on=None, champion=None, confidence=0.95,
+        n_resamples=200, seed=0, reason="finalists of s", ledger=tmp_path / "r",
+        seeds={0: [(0.9, models[0]), (0.8, Known(SPEC, 6))]},
     )  # fmt: skip
     assert [(s.validation, s.test) for s in evaluation.winner.seeds] == [
         (0.9, pytest.approx(0.8)),
