@@ -64,7 +64,7 @@ class Run:
 
     def promote(self, prepared: Prepared, state: SearchState, evaluated: Evaluated) -> Promotion:
         with self._timed("promote"):
-            return stages.promote_stage(self.experiment, state, evaluated, prepared, self.stores.registry)
+            return stages.promote_stage(self.experiment, state, evaluated, prepared, self.stores)
 
     def report(self, state: SearchState, progress: Progress, evaluated: Evaluated, promotion: Promotion) -> Path:
         with self._timed("report"):
@@ -102,7 +102,8 @@ def run_plainly(run: Run) -> Result:
     progress = run.search(prepared, state)
     evaluated = run.evaluate(prepared, state)
     promotion = run.promote(prepared, state, evaluated)
-    return Result(state, progress, evaluated.evaluation, promotion, run.report(state, progress, evaluated, promotion))
+    report = run.report(state, progress, promotion.evaluated, promotion)
+    return Result(state, progress, promotion.evaluated.evaluation, promotion, report)
 
 
 @contextmanager

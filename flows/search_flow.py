@@ -88,7 +88,7 @@ def run_with_prefect(run: Run, on_start: Callable[[], None] = lambda: None) -> R
         progress = search_task(run, prepared, state)
         evaluated = evaluate_task(run, prepared, state)
         promotion = promote_task(run, prepared, state, evaluated)
-        report = report_task(run, state, progress, evaluated, promotion)
-        return Result(state, progress, evaluated.evaluation, promotion, report)
+        report = report_task(run, state, progress, promotion.evaluated, promotion)
+        return Result(state, progress, promotion.evaluated.evaluation, promotion, report)
 
     return automl_search()

@@ -101,7 +101,7 @@ def _stored_evaluation(
         return None
     same_finalists = [f.trial for f in stored.finalists] == [record.number for record in finalists]
     # Once this search's own winner is the champion, the comparison that made it so stands.
-    own = champion is not None and champion.tags.get("automl.search") == directory.name
+    own = champion is not None and champion.tags.get("automl.key") == f"{directory.name}/{finalists[0].number}"
     same_champion = own or stored.champion == (None if champion is None else champion.version)
     return stored if same_finalists and same_champion else None
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from flows.stages.evaluate import Evaluated
+from flows.stages.evaluate import Evaluated, evaluate_stage
 from flows.stages.experiment import Experiment
+from flows.stores import Stores
 from pipeline.data.prepare import Prepared
+from pipeline.errors import ChampionMovedError
 from pipeline.evaluation.gates import GateResult, judge
 from pipeline.registry.base import ModelRegistry, ModelVersion
 from pipeline.registry.loading import load_version
-from pipeline.registry.promotion import promote
+from pipeline.registry.promotion import promote, settle
 from pipeline.search.directory import (
     SearchState,
 )
+
+COMPARISONS: Final = 5
+"""So often a winner is compared with a champion that keeps moving."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +30,50 @@ class Promotion:
     line: str
     gates: tuple[GateResult, ...]
     version: int | None
+    evaluated: Evaluated
+    """What the gates judged: the evaluation that came in, or a newer one where the champion moved meanwhile."""
 
 
 def promote_stage(
+    experiment: Experiment, state: SearchState, evaluated: Evaluated, prepared: Prepared, stores: Stores
+) -> Promotion:
+    """Make the winner the champion if every gate is passed. Where another search was faster, the winner is compared
+    again, with its champion.
+
+    Raises:
+        ChampionMovedError: the champion moves faster than we compare.
+    """
+    for _ in range(COMPARISONS - 1):
+        try:
+            return _promote(experiment, state, evaluated, prepared, stores.registry)
+        except ChampionMovedError:
+            evaluated = evaluate_stage(experiment, prepared, state, stores)
+    return _promote(experiment, state, evaluated, prepared, stores.registry)
+
+
+def _promote(
     experiment: Experiment, state: SearchState, evaluated: Evaluated, prepared: Prepared, registry: ModelRegistry
 ) -> Promotion:
-    """Make the winner the champion if every gate is passed."""
     name = experiment.config.registered_model
     evaluation = evaluated.evaluation
+    settle(registry, name, experiment.workspace.ledger)
     winner = evaluation.winner
     champion = registry.champion(name)
     key = f"{state.id}/{winner.trial}"
     if champion is not None and champion.tags.get("automl.key") == key:
         return Promotion(
-            False, f"{name} v{champion.version} is already the champion from this search", (), champion.version
+            False,
+            f"{name} v{champion.version} is already the champion from this search",
+            (),
+            champion.version,
+            evaluated,
         )
     gates = judge(experiment.config.promotion.gates, evaluation)
     failed = [gate for gate in gates if not gate.passed]
     if failed:
         current = "no champion" if champion is None else f"champion v{champion.version} unchanged"
-        return Promotion(False, f"{name}: {current}: {failed[0].gate} not passed ({failed[0].evidence})", gates, None)
+        line = f"{name}: {current}: {failed[0].gate} not passed ({failed[0].evidence})"
+        return Promotion(False, line, gates, None, evaluated)
     version = make_champion(
         experiment,
         state,
@@ -61,6 +91,7 @@ def promote_stage(
         f"promoted {name} v{version.version}: {evaluation.metric} {score} on the sealed test",
         gates,
         version.version,
+        evaluated,
     )
 
 
