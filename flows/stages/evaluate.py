@@ -10,6 +10,7 @@ from flows.stages.experiment import Experiment, check_against_data
 from flows.stores import Stores
 from flows.workspace import Workspace
 from pipeline.data.prepare import Prepared
+from pipeline.evaluation.calibration import fit_temperature
 from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate
 from pipeline.evaluation.intervals import Interval
 from pipeline.files import write_atomic
@@ -25,12 +26,24 @@ from pipeline.search.directory import (
 from pipeline.tracking.base import FinalistInfo
 
 EVALUATION = "evaluation.json"
+CALIBRATED = "package-calibrated"
 
 
 def package_trial(workspace: Workspace, prepared: Prepared, record: TrialRecord) -> Path:
     """The model package of a completed trial, made when it is first asked for."""
     directory = trial_directory(workspace.search(record.search), record.number)
     return write_trial_package(directory / "package", record, directory, prepared)
+
+
+def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialRecord, *, calibrate: bool) -> Path:
+    """A finalist's package: the trial's, or one beside it with a temperature that the validation part asks for."""
+    package = package_trial(workspace, prepared, record)
+    if not calibrate or prepared.spec.task == "regression" or prepared.spec.n_folds:
+        return package
+    validation = prepared.development().validation
+    temperature = fit_temperature(load_package(package).logits(validation.inputs), validation.target)
+    directory = trial_directory(workspace.search(record.search), record.number)
+    return write_trial_package(directory / CALIBRATED, record, directory, prepared, temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +66,11 @@ def evaluate_stage(
     objective = check_against_data(config, prepared).objective
     records = list(read_records(directory))
     finalists = choose_finalists(records, objective, config.evaluate.finalists)
-    packages = {record.number: package_trial(workspace, prepared, record) for record in finalists}
+    calibrate = config.evaluate.calibrate
+    packages = {r.number: package_finalist(workspace, prepared, r, calibrate=calibrate) for r in finalists}
     models = {number: load_package(package) for number, package in packages.items()}
     champion = stores.registry.champion(config.registered_model)
-    evaluation = _stored_evaluation(directory, finalists, champion)
+    evaluation = _stored_evaluation(directory, finalists, models, champion)
     if evaluation is None:
         evaluation = evaluate(
             finalists,
@@ -71,6 +85,7 @@ def evaluate_stage(
             seed=config.search.seed,
             reason=f"finalists of {state.id}",
             ledger=workspace.sealed_readings,
+            n_bytes={n: sum(file.stat().st_size for file in package.iterdir()) for n, package in packages.items()},
         )
         write_atomic(directory / EVALUATION, evaluation.model_dump_json(indent=1).encode())
     by_number = {record.number: record for record in finalists}
@@ -81,7 +96,10 @@ def evaluate_stage(
                 trial=finalist.trial,
                 family=finalist.family,
                 params=by_number[finalist.trial].params,
-                metrics=_finalist_metrics(finalist.test) | {f"val/{objective.metric}": finalist.validation},
+                metrics=_finalist_metrics(finalist.test)
+                | {f"val/{objective.metric}": finalist.validation}
+                | {f"cost/{name}": value for name, value in finalist.costs.items()}
+                | ({} if finalist.reliability is None else {"temperature": finalist.temperature}),
             ),
             packages[finalist.trial],
             {},
@@ -92,14 +110,19 @@ def evaluate_stage(
 
 
 def _stored_evaluation(
-    directory: Path, finalists: tuple[TrialRecord, ...], champion: ModelVersion | None
+    directory: Path,
+    finalists: tuple[TrialRecord, ...],
+    models: Mapping[int, Predictor],
+    champion: ModelVersion | None,
 ) -> Evaluation | None:
     """The evaluation that this search already has, if it was of the same finalists and the same champion."""
     try:
         stored = Evaluation.model_validate_json((directory / EVALUATION).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    same_finalists = [f.trial for f in stored.finalists] == [record.number for record in finalists]
+    same_finalists = [(f.trial, f.temperature) for f in stored.finalists] == [
+        (record.number, models[record.number].temperature) for record in finalists
+    ]
     # Once this search's own winner is the champion, the comparison that made it so stands.
     own = champion is not None and champion.tags.get("automl.key") == f"{directory.name}/{finalists[0].number}"
     same_champion = own or stored.champion == (None if champion is None else champion.version)

@@ -19,7 +19,10 @@ from pipeline.data.preprocess import encode_target
 from pipeline.data.sealed import SealedTest, unseal
 from pipeline.data.spec import DataSpec
 from pipeline.errors import SearchError
+from pipeline.evaluation.calibration import Reliability, reliability
+from pipeline.evaluation.cost import Cost, measure_cost
 from pipeline.evaluation.intervals import Comparison, Interval, compare, score_intervals
+from pipeline.evaluation.mistakes import Confusion, Residuals, confusion, residuals
 from pipeline.objective import Objective
 from pipeline.records import TrialRecord
 
@@ -29,6 +32,11 @@ class Model(Protocol):
 
     @property
     def spec(self) -> DataSpec: ...
+
+    @property
+    def temperature(self) -> float:
+        """What its logits were divided by: 1 where it is not calibrated."""
+        ...
 
     def outputs(self, features: Features) -> Tensor:
         """``(N, n_outputs)``: logits or standardised values."""
@@ -47,6 +55,19 @@ class Finalist(BaseModel):
     """Standard error of `validation` over the folds; None without cross-validation."""
     n_params: int
     test: dict[str, Interval]
+    temperature: float = 1.0
+    """What the logits are divided by, fitted on the validation part; 1 without calibration."""
+    reliability: Reliability | None = None
+    """None for regression."""
+    cost: Cost | None = None
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What a gate can bound besides metrics, by the names of `pipeline.objective.COSTS`."""
+        costs = {"n_params": float(self.n_params)}
+        if self.reliability is not None:
+            costs["ece"] = self.reliability.ece
+        return costs if self.cost is None else costs | self.cost.model_dump()
 
     @property
     def score(self) -> str:
@@ -68,6 +89,10 @@ class Evaluation(BaseModel):
     """The registry version that the winner was compared with."""
     champion_problem: str | None = None
     """Why the present champion could not be read on these rows."""
+    confusion: Confusion | None = None
+    """Of the winner; None for regression, and for more classes than a person can look at."""
+    residuals: Residuals | None = None
+    """Of the winner; None for classes."""
 
     @property
     def winner(self) -> Finalist:
@@ -128,8 +153,13 @@ def evaluate(
     seed: int,
     reason: str,
     ledger: Path,
+    n_bytes: Mapping[int, int],
 ) -> Evaluation:
-    """Open the sealed test once, for all finalists and the present champion together; the reading goes to `ledger`."""
+    """Open the sealed test once, for all finalists and the present champion together; the reading goes to `ledger`.
+
+    Args:
+        n_bytes: of each finalist's package.
+    """
     dataset, target = unseal(sealed, reason, ledger)
     outputs = {record.number: models[record.number].outputs(dataset.features) for record in finalists}
     spec = models[finalists[0].number].spec
@@ -144,10 +174,20 @@ def evaluate(
             test=score_intervals(
                 outputs[record.number], encoded, spec, confidence=confidence, n_resamples=n_resamples, seed=seed
             ),
+            temperature=models[record.number].temperature,
+            reliability=None if spec.task == "regression" else reliability(outputs[record.number], encoded),
+            cost=measure_cost(models[record.number].outputs, dataset.features, n_bytes[record.number]),
         )
         for record in finalists
     )
-    evaluation = Evaluation(metric=objective.metric, n_rows=len(target), finalists=read)
+    winning = outputs[finalists[0].number]
+    evaluation = Evaluation(
+        metric=objective.metric,
+        n_rows=len(target),
+        finalists=read,
+        confusion=None if spec.task == "regression" else confusion(winning, encoded, spec),
+        residuals=residuals(winning, encoded, spec) if spec.task == "regression" else None,
+    )
     if champion is None:
         return evaluation
     version, model = champion
