@@ -73,6 +73,21 @@ def leaderboard(
 
 
 @app.command()
+def report(
+    experiment: ExperimentName,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="HTML file; the search's folder by default.")
+    ] = None,
+    search: SearchId = None,
+    as_json: AsJson = False,
+) -> None:
+    """One self-contained HTML page on a search: the answer, then what it rests on. A running search has one, too."""
+    from flows.commands.report import make_report
+
+    _print(make_report(experiment, output, search), as_json)
+
+
+@app.command()
 def trial(experiment: ExperimentName, number: int, search: SearchId = None, as_json: AsJson = False) -> None:
     """One trial: parameters, curve, files, and why it failed if it did."""
     from flows.commands.show import show_trial

@@ -62,9 +62,11 @@ class Run:
         with self._timed("evaluate"):
             return stages.evaluate_stage(self.experiment, prepared, state, self.stores)
 
-    def promote(self, prepared: Prepared, state: SearchState, evaluated: Evaluated) -> Promotion:
+    def promote(
+        self, prepared: Prepared, state: SearchState, evaluated: Evaluated, *, asked: bool = False
+    ) -> Promotion:
         with self._timed("promote"):
-            return stages.promote_stage(self.experiment, state, evaluated, prepared, self.stores)
+            return stages.promote_stage(self.experiment, state, evaluated, prepared, self.stores, asked=asked)
 
     def report(self, state: SearchState, progress: Progress, evaluated: Evaluated, promotion: Promotion) -> Path:
         with self._timed("report"):

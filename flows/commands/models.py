@@ -139,7 +139,7 @@ def promote_trial(
         prepared = run.prepare()
         evaluated = run.evaluate(prepared, state)
         if not force:
-            promotion = run.promote(prepared, state, evaluated)
+            promotion = run.promote(prepared, state, evaluated, asked=True)
             if not promotion.promoted and promotion.version is None:
                 raise GateError(promotion.line)
             return lines(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pydantic import BaseModel, ConfigDict
+
 from flows.stages.evaluate import Evaluated, evaluate_stage
 from flows.stages.experiment import Experiment
 from flows.stores import Stores
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ChampionMovedError
 from pipeline.evaluation.gates import GateResult, judge
+from pipeline.files import write_atomic
 from pipeline.registry.base import ModelRegistry, ModelVersion
 from pipeline.registry.loading import load_version
 from pipeline.registry.promotion import promote, settle
@@ -18,6 +21,7 @@ from pipeline.search.directory import (
     SearchState,
 )
 
+PROMOTION: Final = "promotion.json"
 COMPARISONS: Final = 5
 """So often a winner is compared with a champion that keeps moving."""
 
@@ -34,25 +38,63 @@ class Promotion:
     """What the gates judged: the evaluation that came in, or a newer one where the champion moved meanwhile."""
 
 
+class PromotionRecord(BaseModel):
+    """A promotion as the search's folder keeps it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    promoted: bool
+    line: str
+    gates: tuple[GateResult, ...]
+    version: int | None
+
+
 def promote_stage(
-    experiment: Experiment, state: SearchState, evaluated: Evaluated, prepared: Prepared, stores: Stores
+    experiment: Experiment,
+    state: SearchState,
+    evaluated: Evaluated,
+    prepared: Prepared,
+    stores: Stores,
+    *,
+    asked: bool = False,
 ) -> Promotion:
     """Make the winner the champion if every gate is passed. Where another search was faster, the winner is compared
     again, with its champion.
+
+    Args:
+        asked: a person asks for the promotion; without one `promotion.mode` decides whether it is made.
 
     Raises:
         ChampionMovedError: the champion moves faster than we compare.
     """
     for _ in range(COMPARISONS - 1):
         try:
-            return _promote(experiment, state, evaluated, prepared, stores.registry)
+            return _recorded(
+                experiment, state, _promote(experiment, state, evaluated, prepared, stores.registry, asked)
+            )
         except ChampionMovedError:
             evaluated = evaluate_stage(experiment, prepared, state, stores)
-    return _promote(experiment, state, evaluated, prepared, stores.registry)
+    return _recorded(experiment, state, _promote(experiment, state, evaluated, prepared, stores.registry, asked))
+
+
+def _recorded(experiment: Experiment, state: SearchState, promotion: Promotion) -> Promotion:
+    """Keep what became of the winner. Gates that were judged stay: a champion is not judged again."""
+    path = experiment.workspace.search(state.id) / PROMOTION
+    if promotion.gates or not path.exists():
+        said = PromotionRecord(
+            promoted=promotion.promoted, line=promotion.line, gates=promotion.gates, version=promotion.version
+        )
+        write_atomic(path, said.model_dump_json(indent=1).encode())
+    return promotion
 
 
 def _promote(
-    experiment: Experiment, state: SearchState, evaluated: Evaluated, prepared: Prepared, registry: ModelRegistry
+    experiment: Experiment,
+    state: SearchState,
+    evaluated: Evaluated,
+    prepared: Prepared,
+    registry: ModelRegistry,
+    asked: bool,
 ) -> Promotion:
     name = experiment.config.registered_model
     evaluation = evaluated.evaluation
@@ -74,11 +116,23 @@ def _promote(
         current = "no champion" if champion is None else f"champion v{champion.version} unchanged"
         line = f"{name}: {current}: {failed[0].gate} not passed ({failed[0].evidence})"
         return Promotion(False, line, gates, None, evaluated)
+    run_id = evaluated.runs[winner.trial]
+    mode = experiment.config.promotion.mode
+    if mode == "never" and not asked:
+        line = (
+            f"{name}: #{winner.trial:03d} passes the gates; promotion.mode is never, `automl promote` moves the alias"
+        )
+        return Promotion(False, line, gates, None, evaluated)
+    if mode == "approve" and not asked:
+        tags = _tags(state, winner.trial, prepared) | {"automl.waits": "for approval"}
+        waiting = registry.register(name, run_id, key, tags)
+        line = f"{name} v{waiting.version} passes the gates and waits for approval: `automl promote` moves the alias"
+        return Promotion(False, line, gates, None, evaluated)
     version = make_champion(
         experiment,
         state,
         winner.trial,
-        evaluated.runs[winner.trial],
+        run_id,
         prepared,
         registry,
         expected=evaluation.champion,
@@ -118,15 +172,20 @@ def make_champion(
         experiment.config.registered_model,
         run_id,
         f"{state.id}/{trial}",
-        {
-            "automl.search": state.id,
-            "automl.trial": str(trial),
-            "automl.data": prepared.fingerprint,
-            "automl.split": prepared.split_hash,
-        },
+        _tags(state, trial, prepared),
         expected=expected,
         action=action,
         evidence=evidence,
         verify=verify,
         ledger=experiment.workspace.ledger,
     )
+
+
+def _tags(state: SearchState, trial: int, prepared: Prepared) -> dict[str, str]:
+    """Where a version comes from."""
+    return {
+        "automl.search": state.id,
+        "automl.trial": str(trial),
+        "automl.data": prepared.fingerprint,
+        "automl.split": prepared.split_hash,
+    }

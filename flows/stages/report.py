@@ -10,6 +10,7 @@ from flows.stages.evaluate import EVALUATION, Evaluated
 from flows.stages.experiment import Experiment
 from flows.stages.promote import Promotion
 from flows.stores import Stores
+from flows.workspace import Workspace
 from pipeline.evaluation.finalists import Evaluation
 from pipeline.files import write_atomic
 from pipeline.records import TrialRecord, read_records
@@ -21,6 +22,7 @@ from pipeline.search.progress import Progress
 from pipeline.text import markdown
 
 SUMMARY = "summary.md"
+REPORT = "report.html"
 
 
 def report_stage(
@@ -40,6 +42,7 @@ def report_stage(
     text = redacted(summary_markdown(state, records, evaluated.evaluation, promotion))
     write_atomic(directory / SUMMARY, text.encode())
     evaluation = evaluated.evaluation
+    page = write_report(experiment.workspace, state, experiment.config.registered_model)
     counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
     metrics = {
         f"best/{evaluation.metric}": evaluation.winner.validation,
@@ -55,9 +58,20 @@ def report_stage(
         "leaderboard/leaderboard.json": directory / "leaderboard.json",
         "report/summary.md": directory / SUMMARY,
         "report/evaluation.json": directory / EVALUATION,
+        "report/report.html": page,
     }
     stores.tracker.finish_search(state.id, "FINISHED", metrics, tags, files)
     return directory / SUMMARY
+
+
+def write_report(workspace: Workspace, state: SearchState, model: str) -> Path:
+    """The HTML page in the search's folder."""
+    from flows.report.material import gather
+    from flows.report.page import render
+
+    directory = workspace.search(state.id)
+    write_atomic(directory / REPORT, render(gather(workspace, state, model)).encode())
+    return directory / REPORT
 
 
 def summary_markdown(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.data.dataset import Features, take
@@ -19,7 +20,7 @@ N_BATCH: Final = 1024
 
 
 class Cost(BaseModel):
-    """From raw rows to outputs in this process, preprocessing included, on the machine that evaluated."""
+    """From raw rows to outputs in this process, preprocessing included, on one core of the machine that evaluated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,6 +35,15 @@ class Cost(BaseModel):
 
 def measure_cost(predict: Callable[[Features], object], rows: Features, n_bytes: int) -> Cost:
     """Time `predict` on the given raw rows, again and again from their start where they are few."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _measured(predict, rows, n_bytes)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured(predict: Callable[[Features], object], rows: Features, n_bytes: int) -> Cost:
     singles = [take(rows, np.array([at % len(rows)])) for at in range(N_SINGLE)]
     for single in singles[: N_SINGLE // 5]:
         predict(single)
