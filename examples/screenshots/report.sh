@@ -7,4 +7,4 @@ page=$(mktemp -d)
 trap 'rm -rf "$page"' EXIT
 automl report "$1" -o "$page/report.html"
 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$page/profile" \
-  --window-size="980,${2:-1700}" --screenshot="$here/report.png" "file://$page/report.html"
+  --window-size="980,${2:-1280}" --screenshot="$here/report.png" "file://$page/report.html"

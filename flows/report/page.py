@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import platform
 import statistics
 import time
 from collections import Counter
@@ -316,7 +315,7 @@ def _cost(material: Material) -> str:
         return ""
     rows = [_cost_row(f) for f in material.evaluation.finalists]
     heads = ["trial", "family", "p50 ms", "p95 ms", "rows/s", "package MB", "parameters"]
-    note = "From raw rows to outputs, preprocessing included, on one core of the machine that evaluated; one row alone, then 1024."
+    note = "From raw rows to outputs with preprocessing, on one core of the machine that evaluated; one row, then 1024."
     return _section("Cost of serving", _table(heads, rows) + f"<p class='note'>{note}</p>")
 
 
@@ -376,8 +375,8 @@ def _reproduce(material: Material) -> str:
     commands = f"automl run {state.experiment}.yaml --new\nautoml trial {state.experiment} NUMBER\nautoml ui"
     return _section(
         "How to reproduce",
-        f"<p>Search <code>{escaped(state.id)}</code>, data {escaped(state.fingerprint)}, Python "
-        f"{escaped(platform.python_version())}. With <code>train.deterministic: true</code> the same file gives the "
+        f"<p>Search <code>{escaped(state.id)}</code>, data <code>{escaped(state.fingerprint)}</code>. "
+        f"With <code>train.deterministic: true</code> the same file gives the "
         f"same trials and weights.</p><pre>{escaped(commands)}</pre>"
         f"{winner}<details><summary>The experiment file, with every default</summary>"
         f"<pre>{escaped(state.config_yaml)}</pre></details>{ledger}",
