@@ -2,6 +2,7 @@
 # make test           the whole gate: format, lint, types, tests
 # make check          the gate without tests
 # make chaos          twenty searches under random kills, outages of a minute; CHAOS_ROUNDS and CHAOS_SEED
+# make bench-honesty  how often intervals hold fresh scores, and equals are promoted over each other
 # make bench-cohort   cohorts against plain loops, as in the README's table
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check chaos bench-cohort clean
+.PHONY: demo test check chaos bench-cohort bench-honesty clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +39,9 @@ chaos: $(STAMP)
 
 bench-cohort: $(STAMP)
 	$(BIN)/python -m benchmarks cohort
+
+bench-honesty: $(STAMP)
+	$(BIN)/python -m benchmarks honesty
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
