@@ -65,11 +65,12 @@ def leaderboard(
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     limit: Annotated[int | None, typer.Option(help="Only so many rows.")] = None,
+    pareto: Annotated[bool, typer.Option("--pareto", help="Only trials unbeaten in score and parameters.")] = False,
 ) -> None:
     """Trials in rank order with family, score, size and time."""
     from flows.commands.show import show_leaderboard
 
-    _print(show_leaderboard(experiment, search, limit, as_csv), as_json)
+    _print(show_leaderboard(experiment, search, limit, as_csv, pareto), as_json)
 
 
 @app.command()
