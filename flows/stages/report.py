@@ -23,6 +23,7 @@ from pipeline.text import markdown
 
 SUMMARY = "summary.md"
 REPORT = "report.html"
+CARD = "model-card.md"
 
 
 def report_stage(
@@ -42,7 +43,7 @@ def report_stage(
     text = redacted(summary_markdown(state, records, evaluated.evaluation, promotion))
     write_atomic(directory / SUMMARY, text.encode())
     evaluation = evaluated.evaluation
-    page = write_report(experiment.workspace, state, experiment.config.registered_model)
+    page, card = write_report(experiment.workspace, state, experiment.config.registered_model)
     counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
     metrics = {
         f"best/{evaluation.metric}": evaluation.winner.validation,
@@ -59,19 +60,22 @@ def report_stage(
         "report/summary.md": directory / SUMMARY,
         "report/evaluation.json": directory / EVALUATION,
         "report/report.html": page,
+        "report/model-card.md": card,
     }
     stores.tracker.finish_search(state.id, "FINISHED", metrics, tags, files)
     return directory / SUMMARY
 
 
-def write_report(workspace: Workspace, state: SearchState, model: str) -> Path:
-    """The HTML page in the search's folder."""
+def write_report(workspace: Workspace, state: SearchState, model: str) -> tuple[Path, Path]:
+    """The HTML page and the winner's model card, in the search's folder."""
+    from flows.report.card import model_card
     from flows.report.material import gather
     from flows.report.page import render
 
-    directory = workspace.search(state.id)
-    write_atomic(directory / REPORT, render(gather(workspace, state, model)).encode())
-    return directory / REPORT
+    directory, material = workspace.search(state.id), gather(workspace, state, model)
+    write_atomic(directory / REPORT, render(material).encode())
+    write_atomic(directory / CARD, model_card(material).encode())
+    return directory / REPORT, directory / CARD
 
 
 def summary_markdown(

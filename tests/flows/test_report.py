@@ -15,6 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from flows.report.card import model_card
 from flows.report.material import Material
 from flows.report.page import render
 from flows.report.svg import compact, scale_of
@@ -129,6 +130,21 @@ def test_a_regression_shows_its_residuals(tmp_path: Path) -> None:
     text = Page(render(material(tmp_path, evaluation=changed))).text
     assert "Half of the predictions are off by at most 0.5" in text
     assert "Calibration" not in text
+
+
+def test_a_model_card_says_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
+    given = material(tmp_path)
+    card = model_card(given)
+    assert "| accuracy | 0.9000 | 0.8500 to 0.9500 |" in card
+    assert "| ece | 0.03 | |" in card
+    assert given.prepared is not None
+    assert f"fingerprint: `{given.prepared.fingerprint}`" in card
+    assert "whether the model treats groups alike is unknown" in card
+    assert "90 test rows tell small differences from luck badly" in card
+    assert "models:/digits@champion" in card
+    # The weaker class first, with nothing in it that Markdown or a browser would act on.
+    assert card.index("0.8889 | 45") < card.index("| b | 0.9111 | 45 |")
+    assert "<script>" not in card
 
 
 @pytest.mark.parametrize(("log", "values"), [(False, [0.0, 1.0]), (True, [1e-5, 0.1]), (False, [3.0, 3.0])])
