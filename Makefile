@@ -3,6 +3,7 @@
 # make check          the gate without tests
 # make chaos          twenty searches under random kills, outages of a minute; CHAOS_ROUNDS and CHAOS_SEED
 # make soak           five ticks of a real one-minute cron while the data grows: about seven minutes
+# make bench-honesty  how often intervals hold fresh scores, and equals are promoted over each other
 # make bench-cohort   cohorts against plain loops, as in the README's table
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check chaos soak bench-cohort clean
+.PHONY: demo test check chaos soak bench-cohort bench-honesty clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +43,9 @@ soak: $(STAMP)
 
 bench-cohort: $(STAMP)
 	$(BIN)/python -m benchmarks cohort
+
+bench-honesty: $(STAMP)
+	$(BIN)/python -m benchmarks honesty
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

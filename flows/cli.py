@@ -65,11 +65,27 @@ def leaderboard(
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     limit: Annotated[int | None, typer.Option(help="Only so many rows.")] = None,
+    pareto: Annotated[bool, typer.Option("--pareto", help="Only trials unbeaten in score and parameters.")] = False,
 ) -> None:
     """Trials in rank order with family, score, size and time."""
     from flows.commands.show import show_leaderboard
 
-    _print(show_leaderboard(experiment, search, limit, as_csv), as_json)
+    _print(show_leaderboard(experiment, search, limit, as_csv, pareto), as_json)
+
+
+@app.command()
+def report(
+    experiment: ExperimentName,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="HTML file; the search's folder by default.")
+    ] = None,
+    search: SearchId = None,
+    as_json: AsJson = False,
+) -> None:
+    """One self-contained HTML page on a search: the answer, then what it rests on. A running search has one, too."""
+    from flows.commands.report import make_report
+
+    _print(make_report(experiment, output, search), as_json)
 
 
 @app.command()

@@ -24,6 +24,8 @@ class Row(BaseModel):
     family: str
     state: str
     score: float | None
+    se: float | None
+    """Standard error of the score over the folds; None without cross-validation."""
     best_epoch: int | None
     epochs: int
     n_params: int
@@ -48,6 +50,7 @@ def leaderboard(records: Iterable[TrialRecord]) -> list[Row]:
                 family=record.family,
                 state=record.state,
                 score=record.objective,
+                se=record.objective_se,
                 best_epoch=record.best_epoch,
                 epochs=len(record.curve),
                 n_params=record.n_params,
@@ -56,6 +59,18 @@ def leaderboard(records: Iterable[TrialRecord]) -> list[Row]:
             )
         )
     return rows
+
+
+def pareto(rows: Iterable[Row], metric: str) -> list[Row]:
+    """Completed trials that no other one beats in score without more parameters, nor in parameters with a score as
+    good, best score first."""
+    key = METRICS[metric].rank_key
+    front: list[Row] = []
+    complete = [row for row in rows if row.rank is not None and row.score is not None]
+    for row in sorted(complete, key=lambda r: (key(r.score or 0.0), r.n_params, r.trial)):
+        if not front or row.n_params < front[-1].n_params:
+            front.append(row)
+    return front
 
 
 def to_csv(rows: Iterable[Row]) -> str:

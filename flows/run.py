@@ -75,10 +75,12 @@ class Run:
             stages.drift_stage(self.experiment, prepared, state, evaluated.evaluation, self.stores.registry)
             return evaluated
 
-    def promote(self, prepared: Prepared, state: SearchState, evaluated: Evaluated) -> Promotion:
+    def promote(
+        self, prepared: Prepared, state: SearchState, evaluated: Evaluated, *, asked: bool = False
+    ) -> Promotion:
         with self._timed("promote"):
             return stages.promote_stage(
-                self.experiment, state, evaluated, prepared, self.stores.registry, promotes=self.promotes
+                self.experiment, state, evaluated, prepared, self.stores, asked=asked, promotes=self.promotes
             )
 
     def report(self, state: SearchState, progress: Progress, evaluated: Evaluated, promotion: Promotion) -> Result:
@@ -152,4 +154,4 @@ def run_plainly(run: Run) -> Result:
     progress = run.search(prepared, state)
     evaluated = run.evaluate(prepared, state)
     promotion = run.promote(prepared, state, evaluated)
-    return run.report(state, progress, evaluated, promotion)
+    return run.report(state, progress, promotion.evaluated, promotion)

@@ -114,7 +114,7 @@ def run_tasks(run: Run, prepared: Prepared, state: SearchState) -> Result:
         raise Interrupted(progress.message or "interrupted", run.stop.by)
     evaluated = evaluate_task(run, prepared, state)
     promotion = promote_task(run, prepared, state, evaluated)
-    return report_task(run, state, progress, evaluated, promotion)
+    return report_task(run, state, progress, promotion.evaluated, promotion)
 
 
 def run_with_prefect(run: Run, on_start: Callable[[], None] = lambda: None) -> Result:

@@ -24,7 +24,7 @@ from pydantic import (
 
 from pipeline.data.config import DataConfig
 from pipeline.errors import ConfigError
-from pipeline.objective import METRICS
+from pipeline.objective import COSTS, METRICS
 from pipeline.redaction import redacted
 from pipeline.text import MAX_SHOWN, shortened, shown
 from pipeline.yaml_source import Source, parse_yaml
@@ -154,6 +154,9 @@ class EvaluateConfig(_Section):
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
     """Resamples behind every interval."""
+    calibrate: bool = True
+    """Fit a temperature to each finalist of a classification on the validation part; not under cross-validation, whose
+    rows were all trained on."""
 
 
 class TrackingConfig(_Section):
@@ -165,7 +168,8 @@ class TrackingConfig(_Section):
 
 
 class Gate(_Section):
-    """One condition for a promotion: a floor or ceiling on a sealed-test metric, or a win over the champion."""
+    """One condition for a promotion: a floor or ceiling on a sealed-test metric or a cost of the winner, or a win over
+    the champion. ``{latency_ms_p95: 10}`` is short for ``{metric: latency_ms_p95, max: 10}``."""
 
     metric: str | None = None
     min: float | None = None
@@ -174,13 +178,21 @@ class Gate(_Section):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.5
     """Of the paired bootstrap on the same sealed rows: the share of resamples in which the challenger is better."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        if isinstance(value, dict) and len(value) == 1 and (name := next(iter(value))) in COSTS:
+            return {"metric": name, "max": value[name]}
+        return value
+
     @model_validator(mode="after")
     def _one_condition(self) -> Gate:
         if (self.metric is None) == (self.beats is None):
             raise ValueError("a gate must have either `metric` with min or max, or `beats: champion`")
         if self.metric is not None:
-            if self.metric not in METRICS:
-                raise ValueError(f"a gate's metric must be one of {', '.join(METRICS)}, but got {self.metric!r}")
+            if self.metric not in METRICS and self.metric not in COSTS:
+                known = ", ".join((*METRICS, *COSTS))
+                raise ValueError(f"a gate's metric must be one of {known}, but got {self.metric!r}")
             if self.min is None and self.max is None:
                 raise ValueError(f"a gate on {self.metric} must have min or max")
         return self
@@ -192,6 +204,9 @@ class PromotionConfig(_Section):
     model: Name | None = None
     """The registered model's name; the experiment's where it is null."""
     gates: tuple[Gate, ...] = (Gate(beats="champion"),)
+    mode: Literal["auto", "approve", "never"] = "auto"
+    """auto: a winner that passes the gates becomes the champion. approve: it is registered and waits for ``automl
+    promote``. never: nothing is registered but by ``automl promote``."""
 
 
 class ScheduleConfig(_Section):

@@ -8,7 +8,8 @@
     │   └── DataError                    the data it names
     ├── SearchError             exit 1   the search as a whole could not go on, or produced nothing
     │   └── SearchPausedError            it stopped where it was, and is resumable
-    ├── GateError               exit 1   a promotion was refused by its gates or by a moved champion
+    ├── GateError               exit 1   a promotion was refused by its gates
+    │   └── ChampionMovedError           by a champion that is not the one it was compared with
     ├── PackageError            exit 1   a model's files are damaged, foreign or out of bounds
     ├── StoreError              exit 1   MLflow or Optuna storage refused an operation for good
     └── Interrupted             exit 130 or 143: SIGINT or SIGTERM stopped the search; the same command goes on with it
@@ -74,6 +75,18 @@ class SearchPausedError(SearchError):
 
 class GateError(AutoMLError):
     """A promotion was refused."""
+
+
+class ChampionMovedError(GateError):
+    """The champion is not the one that the candidate was compared with.
+
+    Args:
+        current: the champion's version; None where there is none. So for `expected`.
+    """
+
+    def __init__(self, model: str, current: int | None, expected: int | None) -> None:
+        self.model, self.current, self.expected = model, current, expected
+        super().__init__(f"the champion of {model} is version {current} and not {expected}; compare again")
 
 
 class PackageError(AutoMLError):

@@ -67,6 +67,15 @@ METRICS: Final[dict[str, Objective]] = {
     )
 }
 
+COSTS: Final[dict[str, str]] = {
+    "latency_ms_p50": "median time of one raw row, preprocessing included, in ms",
+    "latency_ms_p95": "95th percentile of that time",
+    "size_mb": "size of the model package in MB",
+    "n_params": "trainable parameters",
+    "ece": "expected calibration error on the sealed test, of classes",
+}
+"""What else a promotion can be bound to: measured of the winner, lower is better."""
+
 _DEFAULT: Final[dict[Task, str]] = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
 
 

@@ -20,8 +20,9 @@ from pipeline.errors import GateError, InputError
 from pipeline.packaging.predictor import Predictor
 from pipeline.records import read_record, trial_directory
 from pipeline.registry.base import CHAMPION, ModelVersion
+from pipeline.registry.ledger import Move, history
 from pipeline.registry.loading import load_version
-from pipeline.registry.promotion import Move, history, rollback
+from pipeline.registry.promotion import rollback
 from pipeline.text import shown
 
 NONE_YET = "no registered models yet; `automl run FILE` registers the first"
@@ -139,7 +140,7 @@ def promote_trial(
         prepared = run.prepare()
         evaluated = run.evaluate(prepared, state)
         if not force:
-            promotion = run.promote(prepared, state, evaluated)
+            promotion = run.promote(prepared, state, evaluated, asked=True)
             if not promotion.promoted and promotion.version is None:
                 raise GateError(promotion.line)
             return lines(
@@ -229,7 +230,8 @@ def show_models(model: str | None, tracking_uri: str) -> Shown:
 
 def _move(move: Move) -> str:
     before = "none" if move.before is None else f"v{move.before}"
-    return f"{move.action}: {before} -> v{move.after} by {move.who}: {' | '.join(move.evidence)}"
+    after = "none" if move.after is None else f"v{move.after}"
+    return f"{move.action}: {before} -> {after} by {move.who}: {' | '.join(move.evidence)}"
 
 
 def _when(seconds: float) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from flows.commands.loading import experiment_name, find_search
 from flows.commands.shown import Shown, table
-from flows.leaderboard import leaderboard, to_csv
+from flows.leaderboard import Row, leaderboard, pareto, to_csv
 from flows.live import clock
 from flows.workspace import find_workspace
 from pipeline.errors import InputError
@@ -16,12 +16,19 @@ from pipeline.records import read_record, read_records, trial_directory
 from pipeline.text import one_line, visible
 
 
-def show_leaderboard(experiment: str, search: str | None, limit: int | None, as_csv: bool) -> Shown:
-    """Trials of a search in rank order."""
+def show_leaderboard(experiment: str, search: str | None, limit: int | None, as_csv: bool, front: bool) -> Shown:
+    """Trials of a search in rank order.
+
+    Args:
+        front: only those that no other trial beats in score and in size.
+    """
     workspace = find_workspace()
     state = find_search(workspace, experiment_name(experiment), search)
     records = list(read_records(workspace.search(state.id)))
-    rows = leaderboard(records)[:limit]
+    rows = leaderboard(records)
+    if front and records:
+        rows = pareto(rows, records[0].metric)
+    rows = rows[:limit]
     value = [row.model_dump() for row in rows]
     if as_csv:
         return Shown(value, lambda console: print(to_csv(rows), end=""))
@@ -33,7 +40,7 @@ def show_leaderboard(experiment: str, search: str | None, limit: int | None, as_
             f"#{row.trial:03d}",
             row.family,
             row.state + (f": {one_line(row.error, 60)}" if row.error else ""),
-            "" if row.score is None else f"{row.score:.4f}",
+            _score(row),
             "" if row.best_epoch is None else f"{row.best_epoch}/{row.epochs}",
             f"{row.n_params:,}",
             f"{row.train_s:.1f}",
@@ -50,6 +57,12 @@ def show_leaderboard(experiment: str, search: str | None, limit: int | None, as_
         console.print(table(headings, body, frozenset({"rank", metric, "best epoch", "parameters", "train s"})))
 
     return Shown(value, text)
+
+
+def _score(row: Row) -> str:
+    """``0.9743``, or with the standard error over the folds ``0.9743 ± 0.0061``."""
+    error = "" if row.se is None else f" ± {row.se:.4f}"
+    return "" if row.score is None else f"{row.score:.4f}{error}"
 
 
 def show_trial(experiment: str, number: int, search: str | None) -> Shown:

@@ -13,6 +13,7 @@ from flows.workspace import Workspace
 from pipeline.data.identity import KnownRows
 from pipeline.data.prepare import Prepared, load_known_rows
 from pipeline.errors import DataError
+from pipeline.evaluation.calibration import fit_temperature
 from pipeline.evaluation.champion import Champion
 from pipeline.evaluation.finalists import Evaluation, Finalist, choose_finalists, evaluate, over_seeds
 from pipeline.files import write_atomic
@@ -28,12 +29,24 @@ from pipeline.tracking.base import FinalistInfo
 from pipeline.tracking.replay import read_replay
 
 EVALUATION = "evaluation.json"
+CALIBRATED = "package-calibrated"
 
 
 def package_trial(workspace: Workspace, prepared: Prepared, record: TrialRecord) -> Path:
     """The model package of a completed trial, made when it is first asked for."""
     directory = trial_directory(workspace.search(record.search), record.number)
     return write_trial_package(directory / "package", record, directory, prepared)
+
+
+def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialRecord, *, calibrate: bool) -> Path:
+    """A finalist's package: the trial's, or one beside it with a temperature that the validation part asks for."""
+    package = package_trial(workspace, prepared, record)
+    if not calibrate or prepared.spec.task == "regression" or prepared.spec.n_folds:
+        return package
+    validation = prepared.development().validation
+    temperature = fit_temperature(load_package(package).logits(validation.inputs), validation.target)
+    directory = trial_directory(workspace.search(record.search), record.number)
+    return write_trial_package(directory / CALIBRATED, record, directory, prepared, temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +69,14 @@ def evaluate_stage(
     objective = check_against_data(config, prepared).objective
     records = list(read_records(directory))
     chosen = choose_finalists(records, objective, config.evaluate.finalists)
-    packages = {record.number: package_trial(workspace, prepared, record) for record in chosen}
+    calibrate = config.evaluate.calibrate
+    packages = {r.number: package_finalist(workspace, prepared, r, calibrate=calibrate) for r in chosen}
     models = {number: load_package(package) for number, package in packages.items()}
     again = {r.number: _completed(seed_records(directory, r, config.evaluate.seeds)) for r in chosen}
     finalists = over_seeds(chosen, {number: list(seeds.values()) for number, seeds in again.items()}, objective)
     champion = stores.registry.champion(config.registered_model)
     n_seeds = {number: 1 + len(seeds) if seeds else 0 for number, seeds in again.items()}
-    evaluation = _stored_evaluation(directory, finalists, champion, n_seeds)
+    evaluation = _stored_evaluation(directory, finalists, models, champion, n_seeds)
     if evaluation is None:
         evaluation = evaluate(
             finalists,
@@ -81,6 +95,7 @@ def evaluate_stage(
                 for record in chosen
                 if again[record.number]
             },
+            n_bytes={n: sum(file.stat().st_size for file in package.iterdir()) for n, package in packages.items()},
         )
         write_atomic(directory / EVALUATION, evaluation.model_dump_json(indent=1).encode())
     by_number = {record.number: record for record in finalists}
@@ -102,17 +117,22 @@ def evaluate_stage(
 
 
 def _stored_evaluation(
-    directory: Path, finalists: tuple[TrialRecord, ...], champion: ModelVersion | None, n_seeds: Mapping[int, int]
+    directory: Path,
+    finalists: tuple[TrialRecord, ...],
+    models: Mapping[int, Predictor],
+    champion: ModelVersion | None,
+    n_seeds: Mapping[int, int],
 ) -> Evaluation | None:
     """The evaluation that this search already has, if it was of the same finalists, seeds and champion."""
     try:
         stored = Evaluation.model_validate_json((directory / EVALUATION).read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    same_finalists = [f.trial for f in stored.finalists] == [record.number for record in finalists]
-    same_finalists &= {f.trial: len(f.seeds) for f in stored.finalists} == n_seeds
+    same_finalists = [(f.trial, f.temperature, len(f.seeds)) for f in stored.finalists] == [
+        (record.number, models[record.number].temperature, n_seeds[record.number]) for record in finalists
+    ]
     # Once this search's own winner is the champion, the comparison that made it so stands.
-    own = champion is not None and champion.tags.get("automl.search") == directory.name
+    own = champion is not None and champion.tags.get("automl.key") == f"{directory.name}/{finalists[0].number}"
     same_champion = own or stored.champion == (None if champion is None else champion.version)
     return stored if same_finalists and same_champion else None
 
@@ -139,6 +159,9 @@ def _finalist_metrics(finalist: Finalist, metric: str) -> dict[str, float]:
         metrics[f"val/{metric}_se"] = finalist.validation_se
     for name, interval in finalist.test.items():
         metrics |= {f"test/{name}": interval.value, f"test/{name}_lo": interval.low, f"test/{name}_hi": interval.high}
+    metrics |= {f"cost/{name}": value for name, value in finalist.costs.items()}
+    if finalist.reliability is not None:
+        metrics["temperature"] = finalist.temperature
     if finalist.seeds:
         scores = [seed.test for seed in finalist.seeds]
         metrics |= {f"test/{metric}_seeds_mean": statistics.fmean(scores), "n_seeds": float(len(scores))}

@@ -12,6 +12,7 @@ from flows.stages.experiment import Experiment
 from flows.stages.history import history_svg
 from flows.stages.promote import Promotion
 from flows.stores import Stores
+from flows.workspace import Workspace
 from pipeline.evaluation.finalists import Evaluation
 from pipeline.files import write_atomic
 from pipeline.records import TrialRecord, read_records
@@ -22,6 +23,8 @@ from pipeline.text import markdown
 
 SUMMARY = "summary.md"
 HISTORY = "history.svg"
+REPORT = "report.html"
+CARD = "model-card.md"
 
 
 def report_stage(
@@ -43,6 +46,7 @@ def report_stage(
     text = redacted(summary_markdown(state, records, evaluated.evaluation, promotion, moved))
     write_atomic(directory / SUMMARY, text.encode())
     evaluation = evaluated.evaluation
+    page, card = write_report(experiment.workspace, state, experiment.config.registered_model)
     counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
     title = f"{state.id}: {evaluation.metric} of {len(records)} trials"
     write_atomic(directory / HISTORY, history_svg(records, title).encode())
@@ -61,12 +65,26 @@ def report_stage(
         "report/summary.md": directory / SUMMARY,
         "report/evaluation.json": directory / EVALUATION,
         "plots/history.svg": directory / HISTORY,
+        "report/report.html": page,
+        "report/model-card.md": card,
     }
     if moved is not None:
         files["report/drift.json"] = directory / DRIFT
         tags["automl.drift"] = moved.data.line
     stores.tracker.finish_search(state.id, "FINISHED", metrics, tags, files)
     return directory / SUMMARY
+
+
+def write_report(workspace: Workspace, state: SearchState, model: str) -> tuple[Path, Path]:
+    """The HTML page and the winner's model card, in the search's folder."""
+    from flows.report.card import model_card
+    from flows.report.material import gather
+    from flows.report.page import render
+
+    directory, material = workspace.search(state.id), gather(workspace, state, model)
+    write_atomic(directory / REPORT, render(material).encode())
+    write_atomic(directory / CARD, model_card(material).encode())
+    return directory / REPORT, directory / CARD
 
 
 def summary_markdown(

@@ -166,6 +166,18 @@ def load_profile(directory: Path) -> Profile:
         raise DataError("the prepared data has no profile", _REMEDY, file=directory) from error
 
 
+def find_prepared(store: Path, fingerprint: str) -> Prepared | None:
+    """The prepared data set with this fingerprint; None where there is none.
+
+    Raises:
+        DataError: it is there, and damaged.
+    """
+    for path in sorted(store.glob(f"*/{_RESULT}")):
+        if f'"{fingerprint}"' in path.read_text(encoding="utf-8"):
+            return load_prepared(path.parent)
+    return None
+
+
 def _key(config: DataConfig, files: list[Path]) -> str:
     """What decides the result: the files' content, the config, this code's version and scikit-learn's data sets."""
     parts = {

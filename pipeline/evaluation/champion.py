@@ -29,6 +29,11 @@ class Model(Protocol):
     @property
     def spec(self) -> DataSpec: ...
 
+    @property
+    def temperature(self) -> float:
+        """What its logits were divided by: 1 where it is not calibrated."""
+        ...
+
     def outputs(self, features: Features) -> Tensor:
         """``(N, n_outputs)``: logits or standardised values."""
         ...

@@ -19,8 +19,11 @@ from pipeline.data.preprocess import encode_target
 from pipeline.data.sealed import SealedTest, unseal
 from pipeline.data.spec import DataSpec
 from pipeline.errors import SearchError
+from pipeline.evaluation.calibration import Reliability, reliability
 from pipeline.evaluation.champion import Champion, ChampionReading, Model, challenge
+from pipeline.evaluation.cost import Cost, measure_cost
 from pipeline.evaluation.intervals import Comparison, Interval, score_intervals
+from pipeline.evaluation.mistakes import Confusion, Residuals, confusion, residuals
 from pipeline.objective import Objective
 from pipeline.records import TrialRecord
 from pipeline.training.metrics import validation_metrics
@@ -51,6 +54,19 @@ class Finalist(BaseModel):
     """Of the trial itself: its model is the one that may be promoted."""
     seeds: tuple[SeedScore, ...] = ()
     """Every seed's own scores, the trial's first; empty where it was trained once."""
+    temperature: float = 1.0
+    """What the logits are divided by, fitted on the validation part; 1 without calibration."""
+    reliability: Reliability | None = None
+    """None for regression."""
+    cost: Cost | None = None
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What a gate can bound besides metrics, by the names of `pipeline.objective.COSTS`."""
+        costs = {"n_params": float(self.n_params)}
+        if self.reliability is not None:
+            costs["ece"] = self.reliability.ece
+        return costs if self.cost is None else costs | self.cost.model_dump()
 
     @property
     def score(self) -> str:
@@ -73,6 +89,10 @@ class Evaluation(BaseModel):
     champion_problem: str | None = None
     """Why the present champion could not be compared on these rows."""
     champion_reading: ChampionReading | None = None
+    confusion: Confusion | None = None
+    """Of the winner; None for regression, and for more classes than a person can look at."""
+    residuals: Residuals | None = None
+    """Of the winner; None for classes."""
 
     @property
     def winner(self) -> Finalist:
@@ -178,6 +198,7 @@ def evaluate(
     seed: int,
     reason: str,
     ledger: Path,
+    n_bytes: Mapping[int, int],
     seeds: Mapping[int, Sequence[tuple[float, Model]]] | None = None,
 ) -> Evaluation:
     """Open the sealed test once, for all finalists and the present champion together; the reading goes to `ledger`.
@@ -185,6 +206,7 @@ def evaluate(
     Args:
         finalists: the winner first; their objective is what is reported as validation score.
         trained_on: the rows that the finalists were trained and chosen on; None where nobody here knows.
+        n_bytes: of each finalist's package.
         seeds: by trial, each of its seeds' validation score and model, the trial's own first.
     """
     dataset, target = unseal(sealed, reason, ledger)
@@ -205,10 +227,20 @@ def evaluate(
                 SeedScore(validation=score, test=_score(model.outputs(dataset.features), encoded, spec, objective))
                 for score, model in (seeds or {}).get(record.number, ())
             ),
+            temperature=models[record.number].temperature,
+            reliability=None if spec.task == "regression" else reliability(outputs[record.number], encoded),
+            cost=measure_cost(models[record.number].outputs, dataset.features, n_bytes[record.number]),
         )
         for record in finalists
     )
-    evaluation = Evaluation(metric=objective.metric, n_rows=len(target), finalists=read)
+    winning = outputs[finalists[0].number]
+    evaluation = Evaluation(
+        metric=objective.metric,
+        n_rows=len(target),
+        finalists=read,
+        confusion=None if spec.task == "regression" else confusion(winning, encoded, spec),
+        residuals=residuals(winning, encoded, spec) if spec.task == "regression" else None,
+    )
     if champion is None:
         return evaluation
     comparison, reading, problem = challenge(

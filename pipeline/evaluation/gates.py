@@ -10,7 +10,7 @@ from pipeline.config import Gate
 from pipeline.data.spec import Task
 from pipeline.errors import ConfigError
 from pipeline.evaluation.finalists import Evaluation
-from pipeline.objective import metrics_for
+from pipeline.objective import COSTS, metrics_for
 
 
 class GateResult(BaseModel):
@@ -29,7 +29,7 @@ def check_gates(gates: Sequence[Gate], task: Task) -> None:
     Raises:
         ConfigError: a gate on a metric that the task does not have.
     """
-    known = metrics_for(task)
+    known = (*metrics_for(task), *(name for name in COSTS if name != "ece" or task != "regression"))
     for gate in gates:
         if gate.metric is not None and gate.metric not in known:
             raise ConfigError(
@@ -44,16 +44,19 @@ def judge(gates: Sequence[Gate], evaluation: Evaluation) -> tuple[GateResult, ..
 
 
 def _bounds(gate: Gate, evaluation: Evaluation) -> GateResult:
-    scores = evaluation.winner.test
     assert gate.metric is not None
     low = "" if gate.min is None else f">= {gate.min:g}"
     high = "" if gate.max is None else f"<= {gate.max:g}"
     name = f"{gate.metric} {' and '.join(filter(None, (low, high)))}"
-    score = scores.get(gate.metric)
-    if score is None:
+    winner = evaluation.winner
+    score, cost = winner.test.get(gate.metric), winner.costs.get(gate.metric)
+    value = cost if score is None else score.value
+    if value is None:
         return GateResult(gate=name, passed=False, evidence=f"{gate.metric} is undefined on the sealed test's rows")
-    passed = (gate.min is None or score.value >= gate.min) and (gate.max is None or score.value <= gate.max)
-    return GateResult(gate=name, passed=passed, evidence=f"sealed test: {score}")
+    passed = (gate.min is None or value >= gate.min) and (gate.max is None or value <= gate.max)
+    return GateResult(
+        gate=name, passed=passed, evidence=f"measured: {value:.4g}" if score is None else f"sealed test: {score}"
+    )
 
 
 def _beats_champion(gate: Gate, evaluation: Evaluation) -> GateResult:

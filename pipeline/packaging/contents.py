@@ -67,6 +67,8 @@ class ModelDescription(BaseModel):
     format: Literal[1] = 1
     config: TrialConfig
     provenance: Provenance
+    temperature: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """The module's logits are divided by it before they are probabilities; 1 for regression."""
 
 
 class DataDescription(BaseModel):

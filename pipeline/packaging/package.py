@@ -72,6 +72,7 @@ class Packager:
         weights: Path,
         provenance: Provenance,
         weights_sha256: str | None = None,
+        temperature: float = 1.0,
     ) -> Path:
         """Write the package of one trial, replacing what is at `directory`; it appears whole or not at all.
 
@@ -92,15 +93,18 @@ class Packager:
         entry = _entry(content)
         if weights_sha256 not in (None, entry.sha256):
             raise PackageError(f"{weights}: the weights are not those that training saved; their sha256 differs")
-        model = ModelDescription(config=config, provenance=provenance).model_dump_json(indent=1).encode()
+        model = ModelDescription(config=config, provenance=provenance, temperature=temperature)
+        description = model.model_dump_json(indent=1).encode()
         probe = save(_tensors(self.probe) | {"outputs": self._outputs(config, content, weights)})
-        manifest = Manifest(files={WEIGHTS: entry, MODEL: _entry(model), DATA: self.data_entry, PROBE: _entry(probe)})
+        manifest = Manifest(
+            files={WEIGHTS: entry, MODEL: _entry(description), DATA: self.data_entry, PROBE: _entry(probe)}
+        )
         directory.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
         try:
             link_or_copy(weights, staging / WEIGHTS)
             link_or_copy(self.data, staging / DATA)
-            (staging / MODEL).write_bytes(model)
+            (staging / MODEL).write_bytes(description)
             (staging / PROBE).write_bytes(probe)
             (staging / MANIFEST).write_bytes(manifest.model_dump_json(indent=1).encode())
             shutil.rmtree(directory, ignore_errors=True)
@@ -138,7 +142,9 @@ def make_packager(shared: Path, spec: DataSpec, preprocessor: Preprocessor, prob
     return Packager(spec, path, _entry(content), probe.to(torch.device("cpu")))
 
 
-def write_trial_package(directory: Path, record: TrialRecord, trial: Path, prepared: Prepared) -> Path:
+def write_trial_package(
+    directory: Path, record: TrialRecord, trial: Path, prepared: Prepared, temperature: float = 1.0
+) -> Path:
     """The package of a completed trial, written unless it is there already.
 
     Args:
@@ -166,6 +172,7 @@ def write_trial_package(directory: Path, record: TrialRecord, trial: Path, prepa
         weights=trial / RECORDED_WEIGHTS,
         provenance=provenance,
         weights_sha256=record.weights_sha256,
+        temperature=temperature,
     )
 
 

@@ -30,6 +30,7 @@ class Predictor:
     config: TrialConfig
     provenance: Provenance
     module: Model
+    temperature: float = 1.0
 
     def predict(self, features: Features) -> pd.DataFrame:
         """One row out for each row in, in their order, under the index of a DataFrame that came in.
@@ -52,16 +53,19 @@ class Predictor:
         return pd.DataFrame(columns, index=index)
 
     def outputs(self, features: Features) -> Tensor:
-        """float32 ``(N, n_outputs)`` of raw rows: a logit a class, or one standardised value.
+        """float32 ``(N, n_outputs)`` of raw rows: a calibrated logit a class, or one standardised value.
 
         Raises:
             DataError: the rows are not of the kind the model was trained on.
         """
+        if not len(features) and isinstance(features, pd.DataFrame):
+            # What is left of rows that had none of the columns: MLflow drops all others, and then there are no rows.
+            self.preprocessor.transform(features)
         parts = [self.logits(self.preprocessor.transform(take(features, rows))) for rows in _batches(len(features))]
-        return torch.cat(parts) if parts else torch.empty(0, self.spec.n_outputs)
+        return torch.cat(parts) / self.temperature if parts else torch.empty(0, self.spec.n_outputs)
 
     def logits(self, inputs: Inputs) -> Tensor:
-        """float32 ``(B, n_outputs)`` of prepared rows."""
+        """float32 ``(B, n_outputs)`` of prepared rows, as the module gives them: not calibrated."""
         with torch.inference_mode():
             parts = [self.module(inputs.take(slice(at, at + BATCH_ROWS))) for at in range(0, len(inputs.x), BATCH_ROWS)]
         return torch.cat(parts).float()

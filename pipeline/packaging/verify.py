@@ -61,6 +61,7 @@ def load_package(directory: Path, digest: str | None = None) -> Predictor:
         config=model.config,
         provenance=model.provenance,
         module=module.eval(),
+        temperature=model.temperature,
     )
     check_probe(directory / PROBE, _tensors(directory / PROBE, contents[PROBE]), predictor)
     return predictor

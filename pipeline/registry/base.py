@@ -47,7 +47,8 @@ class ModelRegistry(Protocol):
         `to` already: an answer that got lost is asked for again.
 
         Raises:
-            GateError: the champion is not `expected` any more (None: there is none), or `to` does not exist.
+            ChampionMovedError: the champion is not `expected` any more (None: there is none).
+            GateError: `to` does not exist.
         """
         ...
 

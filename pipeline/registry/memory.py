@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline.errors import GateError, StoreError
+from pipeline.errors import ChampionMovedError, GateError, StoreError
 from pipeline.registry.base import CHAMPION, PREVIOUS, ModelVersion
 from pipeline.tracking.memory import InMemoryTracker
 
@@ -53,7 +53,7 @@ class InMemoryRegistry:
         if current == to != expected:
             return
         if current != expected:
-            raise GateError(f"the champion of {name} is version {current} and not {expected}; compare again")
+            raise ChampionMovedError(name, current, expected)
         if not 1 <= to <= len(self._versions.get(name, [])):
             raise GateError(f"{name} has no version {to}; see `automl models {name}`")
         if current is not None and current != to:

@@ -15,7 +15,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion as StoredVersion
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import GateError, PackageError
+from pipeline.errors import ChampionMovedError, GateError, PackageError
 from pipeline.files import exclusive_lock
 from pipeline.registry.base import CHAMPION, PREVIOUS, ModelVersion
 from pipeline.tracking.artifacts import local_folder
@@ -88,7 +88,7 @@ class MLflowRegistry:
             if current == to != expected:
                 return  # it was moved before, and the answer got lost
             if current != expected:
-                raise GateError(f"the champion of {name} is version {current} and not {expected}; compare again")
+                raise ChampionMovedError(name, current, expected)
             if not any(int(stored.version) == to for stored in self._stored(name)):
                 raise GateError(f"{name} has no version {to}; see `automl models {name}`")
             # `previous` first: a kill in between leaves the old champion serving, named twice.

@@ -1,35 +1,24 @@
-"""Promotion: from gates to the champion alias, every move on a ledger that only grows."""
+"""Promotion as a transaction: lock, intent, alias, tags, ledger. A kill after any of them leaves a champion that
+serves, and whoever comes next finishes what was begun: no move is missing from the ledger, none on it did not happen.
+
+The lock and the ledger lie in the state folder, so this holds among the processes that share one. What another machine
+or MLflow's own UI did to the alias is seen at the next move, and put on the ledger as done elsewhere.
+"""
 
 from __future__ import annotations
 
-import getpass
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
-from pipeline.errors import GateError
-from pipeline.files import append_line, read_lines
-from pipeline.redaction import Redacted, redacted
+from pipeline.errors import ChampionMovedError, GateError
+from pipeline.files import exclusive_lock
+from pipeline.redaction import redacted
 from pipeline.registry.base import PREVIOUS, ModelRegistry, ModelVersion
+from pipeline.registry.ledger import Move, clear_intent, history, new_move, read_intent, record, write_intent
 
-
-class Move(BaseModel):
-    """One move of the champion alias."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    time: float
-    """Unix seconds."""
-    who: str
-    model: str
-    action: str
-    """``promote``, ``force`` or ``rollback``."""
-    before: int | None
-    after: int
-    evidence: tuple[Redacted, ...]
+MAX_EVIDENCE = 4000
+"""Characters of the evidence that a version's tag keeps; the ledger keeps all."""
 
 
 def promote(
@@ -45,22 +34,19 @@ def promote(
     verify: Callable[[ModelVersion], None],
     ledger: Path,
 ) -> ModelVersion:
-    """Register the model that `run_id` logged and make it the champion.
+    """Register the model that `run_id` logged and make it the champion. Said again after a kill, it is done once.
 
     Args:
         expected: the champion that the candidate was compared with; None when there was none.
         verify: loads the version as a user would and raises PackageError where it does not reproduce itself.
 
     Raises:
-        GateError: the champion has moved since.
+        ChampionMovedError: the champion is another one than `expected`.
     """
     version = registry.register(name, run_id, key, tags)
     verify(version)
-    registry.move_champion(name, version.version, expected)
-    registry.tag(
-        name, version.version, {"automl.promoted": "true", "automl.evidence": redacted(" | ".join(evidence))[:4000]}
-    )
-    _record(ledger, name, action, expected, version.version, evidence)
+    with _settled(registry, name, ledger):
+        _move(registry, new_move(name, action, expected, version.version, evidence), ledger)
     return version
 
 
@@ -72,30 +58,78 @@ def rollback(
     Raises:
         GateError: there is no previous champion.
     """
+    with _settled(registry, name, ledger):
+        champion = registry.champion(name)
+        previous = None if champion is None else _previous(registry, champion, ledger)
+        if champion is None or previous is None:
+            raise GateError(f"{name} has no previous champion to go back to; see `automl models {name}`")
+        verify(previous)
+        _move(registry, new_move(name, "rollback", champion.version, previous.version, [reason]), ledger)
+        return previous
+
+
+def settle(registry: ModelRegistry, name: str, ledger: Path) -> None:
+    """Finish the books of a move that was cut short, and note what moved the alias without us."""
+    with _settled(registry, name, ledger):
+        pass
+
+
+@contextmanager
+def _settled(registry: ModelRegistry, name: str, ledger: Path) -> Iterator[None]:
+    """Nobody else who shares the ledger moves this champion meanwhile, and the ledger ends at the present one."""
+    lock = ledger.parent / "locks" / f"{name}.promotion.lock"
+    with exclusive_lock(lock, f"promoting {name}", wait=True):
+        current = _champion(registry, name)
+        intent = read_intent(ledger, name)
+        if intent is not None and intent.after == current:
+            _write_down(registry, intent, ledger)
+        moves = history(ledger, name)
+        known = moves[-1].after if moves else None
+        if known != current:
+            record(ledger, new_move(name, "elsewhere", known, current, ["the alias was found moved"]))
+        if intent is not None:
+            clear_intent(ledger, name)
+        yield
+
+
+def _move(registry: ModelRegistry, move: Move, ledger: Path) -> None:
+    """Move the alias; the caller holds the lock.
+
+    Raises:
+        ChampionMovedError: the champion is not ``move.before`` any more.
+    """
+    assert move.after is not None, "a champion is replaced, never taken away"
+    current = _champion(registry, move.model)
+    if current == move.after:
+        return  # by an earlier try, whose move the ledger has by now
+    if current != move.before:
+        raise ChampionMovedError(move.model, current, move.before)
+    write_intent(ledger, move)
+    registry.move_champion(move.model, move.after, move.before)
+    _write_down(registry, move, ledger)
+    clear_intent(ledger, move.model)
+
+
+def _write_down(registry: ModelRegistry, move: Move, ledger: Path) -> None:
+    """What follows a moved alias: the version's tags, then the ledger's line. Twice is once."""
+    assert move.after is not None
+    evidence = redacted(" | ".join(move.evidence))[:MAX_EVIDENCE]
+    registry.tag(move.model, move.after, {"automl.promoted": "true", "automl.evidence": evidence})
+    if all(known.id != move.id for known in history(ledger, move.model)):
+        record(ledger, move)
+
+
+def _champion(registry: ModelRegistry, name: str) -> int | None:
     champion = registry.champion(name)
-    previous = next((v for v in registry.versions(name) if PREVIOUS in v.aliases), None)
-    if champion is None or previous is None:
-        raise GateError(f"{name} has no previous champion to go back to; see `automl models {name}`")
-    verify(previous)
-    registry.move_champion(name, previous.version, champion.version)
-    _record(ledger, name, "rollback", champion.version, previous.version, [reason])
-    return previous
+    return None if champion is None else champion.version
 
 
-def history(ledger: Path, name: str) -> list[Move]:
-    """All moves of a model's champion alias, oldest first."""
-    moves = [Move.model_validate_json(line) for line in read_lines(ledger)]
-    return [move for move in moves if move.model == name]
-
-
-def _record(ledger: Path, name: str, action: str, before: int | None, after: int, evidence: Sequence[str]) -> None:
-    move = Move(
-        time=time.time(),
-        who=getpass.getuser(),
-        model=name,
-        action=action,
-        before=before,
-        after=after,
-        evidence=tuple(evidence),
-    )
-    append_line(ledger, json.dumps(move.model_dump(mode="json")))
+def _previous(registry: ModelRegistry, champion: ModelVersion, ledger: Path) -> ModelVersion | None:
+    """The version that `previous` names. A move that was cut short leaves that alias on the champion itself: then the
+    ledger knows."""
+    versions = registry.versions(champion.name)
+    named = next((v for v in versions if PREVIOUS in v.aliases and v.version != champion.version), None)
+    if named is not None:
+        return named
+    befores = [m.before for m in history(ledger, champion.name) if m.after == champion.version]
+    return next((v for v in versions if befores and v.version == befores[-1]), None)

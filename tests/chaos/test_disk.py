@@ -18,7 +18,7 @@ from pipeline.errors import SearchError
 from pipeline.files import FULL, append_line, read_lines
 from pipeline.packaging import load_package
 from pipeline.records import read_record, write_record
-from pipeline.registry.promotion import Move, history
+from pipeline.registry.ledger import Move, history
 from pipeline.search.calibrations import Calibrations
 from pipeline.search.directory import SearchState, read_state, write_state
 from pipeline.search.journal import GroupCommitBackend

@@ -99,6 +99,7 @@ class Known:
 
     spec: DataSpec
     n_wrong: int
+    temperature: float = 1.0
 
     def outputs(self, features: Features) -> Tensor:
         assert isinstance(features, np.ndarray)
@@ -132,7 +133,7 @@ def reading(
     records = [scored(number, 0.9 - number / 100) for number in models]
     return evaluate(
         records, models, sealed, ACCURACY, champion=champion, trained_on=trained_on, confidence=0.95, n_resamples=200,
-        seed=0, reason="finalists of s", ledger=ledger,
+        seed=0, reason="finalists of s", ledger=ledger, n_bytes=dict.fromkeys(models, 1_500_000),
     )  # fmt: skip
 
 
@@ -151,7 +152,7 @@ def test_every_seed_of_a_finalist_is_read_in_the_same_reading(sealed: SealedTest
     models = {0: Known(SPEC, 12), 1: Known(SPEC, 0)}
     evaluation = evaluate(
         [scored(0, 0.85), scored(1, 0.84)], models, sealed, ACCURACY, trained_on=None, champion=None, confidence=0.95,
-        n_resamples=200, seed=0, reason="finalists of s", ledger=tmp_path / "r",
+        n_resamples=200, seed=0, reason="finalists of s", ledger=tmp_path / "r", n_bytes=dict.fromkeys(models, 1),
         seeds={0: [(0.9, models[0]), (0.8, Known(SPEC, 6))]},
     )  # fmt: skip
     assert [(s.validation, s.test) for s in evaluation.winner.seeds] == [

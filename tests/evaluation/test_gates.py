@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.config import Gate
 from pipeline.errors import ConfigError
+from pipeline.evaluation.calibration import Reliability
+from pipeline.evaluation.cost import Cost
 from pipeline.evaluation.finalists import Evaluation, Finalist
 from pipeline.evaluation.gates import check_gates, judge
 from pipeline.evaluation.intervals import Comparison, Interval
@@ -19,7 +21,8 @@ def evaluation(difference: float | None = None, probability: float = 0.5, **chan
     """A winner at accuracy 0.90 and log loss 0.30; against champion v3 where there is a difference."""
     winner = Finalist(
         trial=4, family="mlp", validation=0.92, n_params=10,
-        test={"accuracy": interval(0.90), "log_loss": interval(0.30)},
+        test={"accuracy": interval(0.90), "log_loss": interval(0.30)}, reliability=Reliability(ece=0.02, bins=()),
+        cost=Cost(latency_ms_p50=1.0, latency_ms_p95=3.5, rows_per_s=1e5, size_mb=0.4),
     )  # fmt: skip
     versus = None
     if difference is not None:
@@ -38,6 +41,11 @@ CASES = {
     "ceiling not passed": (Gate(metric="log_loss", max=0.29), evaluation(), False, "0.3000"),
     "both, one not passed": (Gate(metric="accuracy", min=0.5, max=0.8), evaluation(), False, "0.9000"),
     "undefined on these rows": (Gate(metric="roc_auc", min=0.1), evaluation(), False, "undefined"),
+    "fast enough": (Gate.model_validate({"latency_ms_p95": 10}), evaluation(), True, "measured: 3.5"),
+    "too slow": (Gate.model_validate({"latency_ms_p95": 2}), evaluation(), False, "measured: 3.5"),
+    "too large": (Gate(metric="size_mb", max=0.1), evaluation(), False, "measured: 0.4"),
+    "not calibrated": (Gate.model_validate({"ece": 0.01}), evaluation(), False, "measured: 0.02"),
+    "few parameters": (Gate.model_validate({"n_params": 10}), evaluation(), True, "measured: 10"),
     "no champion yet": (BEATS, evaluation(), True, "no champion yet"),
     "champion beaten": (BEATS, evaluation(0.01, 0.95), True, "95.0% of resamples"),
     "champion not beaten surely": (BEATS, evaluation(0.01, 0.89), False, "89.0% of resamples"),
@@ -63,5 +71,8 @@ def test_every_gate_is_judged_even_after_one_that_is_not_passed() -> None:
 
 def test_a_gate_on_another_tasks_metric_is_found_before_anything_is_trained() -> None:
     check_gates([Gate(metric="accuracy", min=0.5), BEATS], "multiclass")
+    check_gates([Gate.model_validate({"latency_ms_p95": 1})], "regression")
+    with pytest.raises(ConfigError, match="'ece'"):
+        check_gates([Gate.model_validate({"ece": 0.1})], "regression")
     with pytest.raises(ConfigError, match=r"promotion.gates.*'rmse'; use one of accuracy"):
         check_gates([Gate(metric="rmse", max=1)], "multiclass")

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.errors import GateError, PackageError
 from pipeline.registry.base import ModelVersion
+from pipeline.registry.ledger import history
 from pipeline.registry.memory import InMemoryRegistry
-from pipeline.registry.promotion import history, promote, rollback
+from pipeline.registry.promotion import promote, rollback
 from pipeline.tracking.memory import InMemoryTracker
 from tests.tracking.records import SEARCH, record, search_info
 

@@ -25,7 +25,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from flows import cli
 from pipeline.records import TrialRecord, read_records
-from pipeline.registry.promotion import Move, history
+from pipeline.registry.ledger import Move, history
 from pipeline.search.directory import SearchState, states_of
 
 REPOSITORY = Path(__file__).parents[2]

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from flows.commands.models import predict_source
 from pipeline.errors import InputError
 from pipeline.records import TrialRecord
+from pipeline.tracking.artifacts import local_folder
 from tests.flows.project import Done, Project, tabular_project
 
 pytestmark = pytest.mark.slow
@@ -134,6 +135,23 @@ def test_a_model_that_is_not_there_is_refused_with_those_that_are(
     with pytest.raises(InputError, match=said):
         predict_source(model, "test.csv", Path("never.csv"), "sqlite:///mlruns/mlflow.db")
     assert not (project.folder / "never.csv").exists()
+
+
+def test_the_report_is_an_artifact_of_the_search_and_can_be_made_again(project: Project, first: Seen) -> None:
+    (parent,) = project.runs("search")
+    folder = local_folder(parent.info.artifact_uri)
+    assert folder is not None
+    logged = (folder / "report" / "report.html").read_text()
+    card = (folder / "report" / "model-card.md").read_text()
+    assert "promoted small v1" in card
+    assert "age (numeric)" in card
+    made = project.here("report", "small", "-o", str(project.folder / "again.html"), "--json").json
+    again = Path(made["report"]).read_text()
+    for page in (logged, again):
+        assert "promoted small v1" in page
+        assert "Calibration" in page
+    refused = project.here("report", "small", "-o", "page.txt", code=2)
+    assert "must be an .html file" in refused.err
 
 
 def test_the_sealed_test_is_read_once_and_for_finalists_only(project: Project, first: Seen) -> None:

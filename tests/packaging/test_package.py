@@ -147,3 +147,17 @@ def test_writing_again_replaces_the_package(tabular: Case, tmp_path: Path) -> No
     package = tabular.write(tmp_path / "package")
     (package / "stray").touch()
     assert load_package(tabular.write(package)).config == tabular.config
+
+
+def test_a_temperature_divides_the_logits_and_changes_no_prediction(tmp_path: Path) -> None:
+    case = make_case(tmp_path / "case", "image", "cnn")
+    plain = load_package(case.write(tmp_path / "plain"))
+    calibrated = load_package(
+        case.packager.write(
+            tmp_path / "calibrated", config=case.config, weights=case.weights, provenance=PROVENANCE, temperature=2.0
+        )
+    )
+    torch.testing.assert_close(calibrated.outputs(case.features), plain.outputs(case.features) / 2)
+    before, after = plain.predict(case.features), calibrated.predict(case.features)
+    assert before["prediction"].equals(after["prediction"])
+    assert after.filter(like="probability_").max().max() < before.filter(like="probability_").max().max()

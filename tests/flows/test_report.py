@@ -1,0 +1,179 @@
+"""The report: a page that loads nothing, runs nothing and believes nothing, whatever a search is like."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from flows.report.card import model_card
+from flows.report.material import Material
+from flows.report.page import render
+from flows.report.svg import compact, scale_of
+from flows.stages.promote import PromotionRecord
+from pipeline.data.config import DataConfig
+from pipeline.data.prepare import prepare
+from pipeline.evaluation.calibration import Reliability, ReliabilityBin
+from pipeline.evaluation.cost import Cost
+from pipeline.evaluation.finalists import Evaluation, Finalist
+from pipeline.evaluation.gates import GateResult
+from pipeline.evaluation.intervals import Interval
+from pipeline.evaluation.mistakes import Confusion, Residuals
+from pipeline.registry.ledger import new_move
+from pipeline.search.directory import SearchState
+from pipeline.search.importance import importances
+from tests.tracking.records import SEARCH, record
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(1)>" onload="'
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def material(tmp_path: Path, **changes: Any) -> Material:
+    """A finished search of thirty trials with hostile words wherever a user's or a library's words go."""
+    records = tuple(
+        record(number, ("COMPLETE", "PRUNED", "FAIL")[number % 3], error=HOSTILE,
+               objective=None if number % 3 == 2 else 0.5 + number / 60,
+               params={"mlp.width": number + 1, "optimizer.name": HOSTILE if number % 2 else "sgd"})
+        for number in range(30)
+    )  # fmt: skip
+    score = Interval(value=0.9, low=0.85, high=0.95, confidence=0.95)
+    winner = Finalist(
+        trial=27, family="mlp", validation=0.92, n_params=1000, test={"accuracy": score, "log_loss": score},
+        reliability=Reliability(ece=0.03, bins=(ReliabilityBin(n_rows=9, confidence=0.8, accuracy=0.7),)),
+        cost=Cost(latency_ms_p50=0.5, latency_ms_p95=0.9, rows_per_s=5000, size_mb=0.1),
+    )  # fmt: skip
+    evaluation = Evaluation(
+        metric="accuracy", n_rows=90, finalists=(winner, winner.model_copy(update={"trial": 24, "n_params": 10})),
+        confusion=Confusion(labels=(HOSTILE, "b"), rows=((40, 5), (4, 41))),
+    )  # fmt: skip
+    state = SearchState(
+        id=SEARCH, experiment="digits", config_yaml=f"name: digits # {HOSTILE}\n", fingerprint="f", split_hash="s",
+        created=0.0, status="finished", reason=HOSTILE,
+    )  # fmt: skip
+    gate = GateResult(gate=HOSTILE, passed=True, evidence=HOSTILE)
+    known: dict[str, Any] = {
+        "state": state, "records": records, "evaluation": evaluation,
+        "promotion": PromotionRecord(promoted=True, line=HOSTILE, gates=(gate,), version=1),
+        "prepared": prepare(DataConfig(source="sklearn:iris"), tmp_path, tmp_path / "data"),
+        "importance": {"mlp": {"mlp.width": 0.7, "optimizer.name": 0.3}},
+        "moves": (new_move("digits", "promote", None, 1, [HOSTILE]),),
+    }  # fmt: skip
+    return Material(**(known | changes))
+
+
+def test_the_page_runs_and_loads_nothing_whatever_words_are_in_it(tmp_path: Path) -> None:
+    text = render(material(tmp_path))
+    page = Page(text)
+    assert {"script", "img", "link", "iframe", "object", "form", "a"}.isdisjoint(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on") or name in {"src", "href", "style"}]
+    assert "url(" not in text
+    assert page.text.count("<script>alert(1)</script>") > 5, "the words themselves are there to be read"
+
+
+def test_the_policy_allows_the_pages_own_style_and_nothing_else(tmp_path: Path) -> None:
+    text = render(material(tmp_path))
+    (style,) = re.findall("<style>(.*?)</style>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'" in text
+
+
+def test_the_answer_comes_first_and_everything_it_rests_on_after_it(tmp_path: Path) -> None:
+    text = Page(render(material(tmp_path))).text
+    order = ["digits", "0.9000", "passed", "Data", "Search", "Families", "Finalists on the sealed test", "Mistakes",
+             "Calibration", "Cost of serving", "Best trials", "How to reproduce", "Moves of the champion"]  # fmt: skip
+    places = [text.index(word, text.index("automl report")) for word in order]
+    assert places == sorted(places)
+    assert "The smallest of those is #024 mlp with 10 parameters" in text
+
+
+def test_a_search_that_runs_and_one_without_data_have_a_page_too(tmp_path: Path) -> None:
+    running = material(tmp_path, evaluation=None, promotion=None, importance={}, moves=(), prepared=None)
+    text = Page(render(running)).text
+    assert "nothing has been read on the test" in text
+    assert "Finalists" not in text
+    none_yet = material(tmp_path, evaluation=None, promotion=None, importance={}, moves=(), records=())
+    assert "0 trials so far" in Page(render(none_yet)).text
+
+
+def test_a_regression_shows_its_residuals(tmp_path: Path) -> None:
+    given = material(tmp_path)
+    assert given.evaluation is not None
+    seen = Residuals(true=(1.0, 2.0), predicted=(1.5, 2.5), bias=0.5, error_p50=0.5, error_p95=0.5)
+    winner = given.evaluation.winner.model_copy(update={"reliability": None})
+    changed = given.evaluation.model_copy(update={"confusion": None, "residuals": seen, "finalists": (winner,)})
+    text = Page(render(material(tmp_path, evaluation=changed))).text
+    assert "Half of the predictions are off by at most 0.5" in text
+    assert "Calibration" not in text
+
+
+def test_a_model_card_says_what_was_measured_and_what_was_not(tmp_path: Path) -> None:
+    given = material(tmp_path)
+    card = model_card(given)
+    assert "| accuracy | 0.9000 | 0.8500 to 0.9500 |" in card
+    assert "| ece | 0.03 | |" in card
+    assert given.prepared is not None
+    assert f"fingerprint: `{given.prepared.fingerprint}`" in card
+    assert "whether the model treats groups alike is unknown" in card
+    assert "90 test rows tell small differences from luck badly" in card
+    assert "models:/digits@champion" in card
+    # The weaker class first, with nothing in it that Markdown or a browser would act on.
+    assert card.index("0.8889 | 45") < card.index("| b | 0.9111 | 45 |")
+    assert "<script>" not in card
+
+
+@pytest.mark.parametrize(("log", "values"), [(False, [0.0, 1.0]), (True, [1e-5, 0.1]), (False, [3.0, 3.0])])
+def test_an_axis_holds_its_values_and_its_ticks(log: bool, values: list[float]) -> None:
+    scale = scale_of([*values, float("nan")], 50, 600, log=log)
+    assert all(50 <= scale(value) <= 600 for value in [*values, *scale.ticks()])
+    assert scale.ticks()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.95, "0.95"), (12_000, "12k"), (3e-4, "3e-04"), (2.5e6, "2.5M"), (float("nan"), "?")],
+)
+def test_numbers_on_axes_are_short(value: float, text: str) -> None:
+    assert compact(value) == text
+
+
+def test_importance_finds_the_parameter_that_matters_family_by_family(tmp_path: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
+    study = optuna.create_study(study_name="s", storage=storage, direction="maximize")
+    records = []
+    for number in range(40):
+        trial = study.ask(
+            {"family": CategoricalDistribution(["mlp"]), "a": FloatDistribution(0, 1), "b": FloatDistribution(0, 1)}
+        )
+        score = float(trial.params["a"])
+        records.append(record(number, "COMPLETE" if number % 2 else "PRUNED", objective=score))
+    shares = importances(tmp_path, "s", records)
+    assert shares.keys() == {"mlp"}
+    assert shares["mlp"]["a"] > 0.8
+    assert importances(tmp_path, "s", records[:9]) == {}, "nine trials say nothing"
+    assert importances(tmp_path / "nothing", "s", records) == {}
