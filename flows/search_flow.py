@@ -11,7 +11,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.leaderboard import leaderboard
 from flows.run import Result, Run
-from flows.stages import Evaluated, Promotion
+from flows.stages import Evaluated, Promotion, card_of
+from pipeline.data.card import card_markdown
 from pipeline.data.prepare import Prepared
 from pipeline.records import read_records
 from pipeline.search.directory import SearchState
@@ -27,8 +28,16 @@ def artifact_key(experiment: str, kind: str) -> str:
 
 @task(name="prepare", cache_policy=NO_CACHE)
 def prepare_task(run: Run) -> Prepared:
-    """Read, check, split and scale the data."""
-    return run.prepare()
+    """Read, check, split and scale the data; its card is an artifact."""
+    prepared = run.prepare()
+    config = run.experiment.config
+    card = card_of(config, prepared)
+    create_markdown_artifact(
+        key=artifact_key(config.name, "data"),
+        markdown=card_markdown(card),
+        description=f"{card.n_rows} rows of {card.kind} data, {len(card.findings)} findings",
+    )
+    return prepared
 
 
 @task(name="search", cache_policy=NO_CACHE)

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.data.checks.policy import ChecksConfig
 from pipeline.data.config import DataConfig
 from pipeline.errors import ConfigError
 from pipeline.objective import METRICS
@@ -193,6 +194,7 @@ class ExperimentConfig(_Section):
 
     name: Name
     data: DataConfig
+    checks: ChecksConfig = ChecksConfig()
     search: SearchConfig = SearchConfig()
     train: TrainConfig = TrainConfig()
     resources: ResourcesConfig = ResourcesConfig()

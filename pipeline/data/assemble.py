@@ -12,12 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from pipeline.data.checks import run_checks
+from pipeline.data.checks.parts import Parts
 from pipeline.data.config import ColumnType, DataConfig
 from pipeline.data.dataset import Dataset, Rows
 from pipeline.data.findings import Finding
 from pipeline.data.fingerprint import fingerprint
 from pipeline.data.infer import Target, infer_columns, infer_target
-from pipeline.data.leaks import find_leaks
 from pipeline.data.preprocess import ImagePreprocessor, Preprocessor, TabularPreprocessor, encode_target
 from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
@@ -67,7 +68,21 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
     spec = _spec(preprocessor, inputs, target, train, len(validation), 0 if folds is None else config.split.folds)
     _check_test(spec, preprocessor, test)
     encoded = encode_target(spec, target_of(train))
-    leaks = find_leaks(train, preprocessor, encoded.numpy(), name)
+    checked = run_checks(
+        Parts(
+            source=data,
+            train=train,
+            validation=None if split.folds is not None else validation,
+            test=test,
+            folds=split.folds,
+            split=config.split,
+            spec=spec,
+            types=preprocessor.schema_of_features if isinstance(preprocessor, TabularPreprocessor) else {},
+            encoded=encoded.numpy(),
+            target=name,
+            separate_test=separate_test is not None,
+        )
+    )
     training = Part(inputs, encoded)
     development = Development(
         spec=spec,
@@ -82,7 +97,7 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
         development=development,
         preprocessor=preprocessor,
         test=test,
-        findings=(*data.findings, *target.findings, *split_findings, *fit_findings, *leaks),
+        findings=(*data.findings, *target.findings, *split_findings, *fit_findings, *checked),
         split_hash=split.digest,
         n_rows=len(data) + (0 if separate_test is None else len(separate_test)),
     )

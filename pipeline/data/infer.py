@@ -94,6 +94,7 @@ def infer_target(raw: npt.NDArray[Any], name: str, kind: Kind, task: Literal["au
                 subject=name,
                 message=f"{stripped} labels had blanks around them, which were removed",
                 remedy="remove them in the file",
+                check="labels",
             )
         )
     return Target(settled, labels, tuple(findings))
@@ -198,6 +199,7 @@ def _type_of(name: str, column: pd.Series, rows: Rows) -> tuple[ColumnType, Find
                 message=f"{n_present - n_numbers} of {n_present} values are no finite numbers "
                 f"({', '.join(map(repr, odd))}) and count as missing",
                 remedy=f"correct them, or set data.types.{name}: categorical",
+                check="values",
             )
         return "numeric", None
     format_ = time_format(column)
@@ -225,6 +227,7 @@ def _dates(name: str, column: pd.Series, format_: str) -> Finding:
             subject=name,
             message=f"is read as dates ({shown}); {n_bad} values are none and count as missing",
             remedy=f"correct them, or set data.types.{name}",
+            check="values",
         )
     return Finding(severity="info", subject=name, message=f"is read as dates ({shown})")
 
@@ -247,5 +250,9 @@ def _counts_rows(values: npt.NDArray[np.float64], rows: Rows) -> bool:
 
 def _dropped(name: str, why: str) -> Finding:
     return Finding(
-        severity="warning", subject=name, message=f"{why}: not used", remedy=f"set data.types.{name} to use it anyway"
+        severity="warning",
+        subject=name,
+        message=f"{why}: not used",
+        remedy=f"set data.types.{name} to use it anyway",
+        check="columns",
     )

@@ -113,6 +113,7 @@ def read_located(located: Located, target: str | None, kind: Kind | None) -> Dat
         subject=name,
         message=f"{n_missing} of {len(dataset)} rows have no target and are left out",
         remedy="fill them in if they can be known",
+        check="labels",
     )
     kept = dataset.take(np.flatnonzero(present))
     return replace(kept, findings=(*kept.findings, finding))

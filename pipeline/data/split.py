@@ -106,6 +106,7 @@ def _hold_out(
                 subject="split",
                 message=f"{n_held} held-out rows cannot hold {n_classes} classes in proportion: drawn at random",
                 remedy="add rows, or group rare classes",
+                check="classes",
             )
         )
         return _hold_out(rows, None, n_held, seed, findings)
@@ -116,6 +117,7 @@ def _hold_out(
                 subject="split",
                 message="classes with a single row are in the training part only, so that nothing measures them",
                 remedy="add rows, or group rare classes",
+                check="classes",
             )
         )
     rest, held = train_test_split(several, test_size=n_held, random_state=seed, stratify=classes[several])

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data import prepare as preparing
-from tests.bad_input.cases import ROWS, TABLE, Case, User, csv, elsewhere, experiment, source, table
+from tests.bad_input.cases import GOOD, ROWS, TABLE, Case, User, csv, elsewhere, experiment, source, table
 
 LINES = TABLE.splitlines()
 COLUMNS = {"x": [row[0] for row in ROWS], "colour": [row[1] for row in ROWS], "y": [row[2] for row in ROWS]}
@@ -105,6 +105,12 @@ CASES = (
     Case(44, "the target under another name", "a leak, unless", csv(leaking), "warned"),
     Case(44, "a target of numbers under another name", "a leak, unless",
          csv("a,z,y\n" + "".join(f"{i * 7 % 11},{i * 1.5 + 1},{i * 1.5}\n" for i in np.random.default_rng(0).permutation(60))), "warned"),
+    Case(44, "the target under another name, where leaks are errors", "checks.leakage: warn to go on",
+         {**csv(leaking), "bad.yaml": GOOD + "checks: {leakage: error}\n"}),
+    Case(44, "the target under another name, where leaks are off", "binary",
+         {**csv(leaking), "bad.yaml": GOOD + "checks: {leakage: off}\n"}, "accepted"),
+    Case(44, "a record over time that is divided at random", "set data.split: {by: time, column: day}",
+         csv(with_column("day", lambda i: f"2024-{1 + i // 28:02d}-{1 + i % 28:02d}"))),
     Case(45, "nine rows", "must have >= 10 rows with a target, but has 9", csv("\n".join(LINES[:10]))),
     Case(45, "a million columns", "columns", csv(f"{WIDE},y\n" + f"{'1,' * 1_000_000}2\n")),
     Case(45, "a million columns of one name", "columns", csv(f"{'c,' * 1_000_000}y\n" + f"{'1,' * 1_000_000}2\n")),
