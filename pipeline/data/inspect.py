@@ -16,7 +16,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.findings import Finding
 from pipeline.data.infer import Target, infer_columns, infer_target
 from pipeline.data.preprocess.target import encode_labels
-from pipeline.data.source import locate, read_located
+from pipeline.data.source import image_shape, locate, read_located
 from pipeline.data.spec import Kind, Label, Task
 from pipeline.data.split import make_split
 from pipeline.data.times import in_time_order
@@ -114,7 +114,7 @@ def _columns(data: Dataset) -> tuple[dict[str, ColumnType], tuple[Finding, ...]]
 def _test(test: str, root: Path, data: Dataset, target: Target, name: str) -> Dataset | str:
     """The test's rows, or why they cannot be the test of this data."""
     try:
-        tested = read_located(locate(test, root), None if name == "target" else name, data.kind)
+        tested = read_located(locate(test, root), None if name == "target" else name, data.kind, image_shape(data))
         if isinstance(data.features, pd.DataFrame) and isinstance(tested.features, pd.DataFrame):
             missing = [str(column) for column in data.features.columns if column not in tested.features.columns]
             if missing:
