@@ -32,6 +32,20 @@ SearchId = Annotated[str | None, typer.Option("--search", metavar="ID", help="An
 
 
 @app.command()
+def init(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder, or sklearn:NAME.")],
+    target: Annotated[str | None, typer.Option(metavar="COL", help="The column to predict.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("experiment.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at data and write a commented experiment file for it."""
+    from flows.commands.init import init_experiment
+
+    _print(init_experiment(data, target, output, force=force), as_json)
+
+
+@app.command()
 def check(file: ExperimentFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Validate the file and its data; say what would be trained. Creates nothing."""
     from flows.commands.check import check_experiment

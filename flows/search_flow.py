@@ -19,7 +19,8 @@ from prefect.states import Cancelled
 from flows.environment import MLFLOW_UI, MLFLOW_UI_VARIABLE
 from flows.leaderboard import leaderboard
 from flows.run import Result, Run
-from flows.stages import HISTORY, Evaluated, Promotion
+from flows.stages import HISTORY, Evaluated, Promotion, card_of
+from pipeline.data.card import card_markdown
 from pipeline.data.prepare import Prepared
 from pipeline.errors import Interrupted
 from pipeline.records import read_records
@@ -47,8 +48,16 @@ def _cell(value: Any) -> Any:
 
 @task(name="prepare", cache_policy=NO_CACHE)
 def prepare_task(run: Run) -> Prepared:
-    """Read, check, split and scale the data."""
-    return run.prepare()
+    """Read, check, split and scale the data; its card is an artifact."""
+    prepared = run.prepare()
+    config = run.experiment.config
+    card = card_of(config, prepared)
+    create_markdown_artifact(
+        key=artifact_key(config.name, "data"),
+        markdown=card_markdown(card),
+        description=f"{card.n_rows} rows of {card.kind} data, {len(card.findings)} findings",
+    )
+    return prepared
 
 
 @task(name="search", cache_policy=NO_CACHE)

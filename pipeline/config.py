@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from pipeline.data.checks.policy import ChecksConfig
 from pipeline.data.config import DataConfig
 from pipeline.errors import ConfigError
 from pipeline.objective import COSTS, METRICS
@@ -262,6 +263,7 @@ class ExperimentConfig(_Section):
 
     name: Name
     data: DataConfig
+    checks: ChecksConfig = ChecksConfig()
     search: SearchConfig = SearchConfig()
     train: TrainConfig = TrainConfig()
     resources: ResourcesConfig = ResourcesConfig()

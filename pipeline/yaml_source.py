@@ -59,7 +59,7 @@ class Source:
             keys = (*keys[:2], ".".join(keys[2:]))  # names in the space have dots of their own
         try:
             _check_depth(raw, f"--set {text}")
-            value = _build(yaml.compose(raw, Loader=_LOADER), f"--set {text}", (), {}, 0) if raw.strip() else None
+            value = _build(yaml.compose(raw, Loader=_LOADER), f"--set {text}", keys, {}, 0) if raw.strip() else None
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text}: the value is not YAML", "quote it") from error
         section: Any = self.value
@@ -170,6 +170,8 @@ def _build(node: yaml.Node | None, file: str, path: Key, lines: dict[Key, int], 
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, file, (*path, i), lines, depth + 1) for i, item in enumerate(node.value)]
     assert isinstance(node, yaml.ScalarNode)
+    if path[:1] == ("checks",) and node.value == "off":
+        return "off"  # the word itself: nothing there is true or false
     return _scalar(node, file, line)
 
 

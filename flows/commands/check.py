@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from flows.commands.loading import load
 from flows.commands.shown import Shown, table
-from flows.stages import check_against_data
+from flows.stages import check_against_data, settled_findings
+from pipeline.data.findings import Finding
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.text import one_line, visible
 from pipeline.training.config import TrainSettings
@@ -43,11 +46,29 @@ def check_experiment(file: Path, overrides: tuple[str, ...]) -> Shown:
         "direction": checked.objective.direction,
         "rows": _rows(prepared),
         "columns": dict(prepared.schema),
-        "findings": [finding.model_dump() for finding in prepared.findings],
+        "findings": [finding.model_dump() for finding in settled_findings(config, prepared)],
         "slots": [slot.name for slot in slots],
         "families": estimates,
     }
     return Shown(value, lambda console: _show(console, value))
+
+
+def _show_findings(console: Console, findings: list[Finding]) -> None:
+    """A table on a terminal, else a line each."""
+    if not console.is_terminal:
+        for finding in findings:
+            console.print(one_line(str(finding), MAX_LINE), markup=False)
+        return
+    grid = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("severity", "check", "about", "finding", "what to do"):
+        grid.add_column(heading, overflow="fold")
+    for finding in findings:
+        evidence = f" ({finding.evidence})" if finding.evidence else ""
+        cells = (finding.severity, finding.check or "", finding.subject, finding.message + evidence, finding.remedy)
+        style = "yellow" if finding.severity == "warning" else None
+        grid.add_row(*(escape(one_line(cell, MAX_LINE)) for cell in cells), style=style)
+    if findings:
+        console.print(grid)
 
 
 def _measure(family: str, prepared: Prepared, settings: TrainSettings, device_name: str) -> dict[str, Any]:
@@ -88,10 +109,7 @@ def _show(console: Console, value: dict[str, Any]) -> None:
     columns = value["columns"]
     shown = ", ".join(f"{name}: {kind}" for name, kind in list(columns.items())[:20])
     console.print(visible(f"columns: {shown}{' …' if len(columns) > 20 else ''}"), markup=False)
-    for finding in value["findings"]:
-        remedy = f"; {finding['remedy']}" if finding["remedy"] else ""
-        line = f"{finding['severity']}: {finding['subject']}: {finding['message']}{remedy}"
-        console.print(one_line(line, MAX_LINE), markup=False)
+    _show_findings(console, [Finding.model_validate(finding) for finding in value["findings"]])
     console.print(f"slots: {', '.join(value['slots'])}")
     console.print(
         table(

@@ -106,7 +106,9 @@ def predict_source(model: str, source: str, output: Path, tracking_uri: str) -> 
     version = _version(registry, model)
     with tempfile.TemporaryDirectory(prefix="automl-predict-") as scratch:
         predictor: Predictor = load_version(registry, version, Path(scratch))
-        features = read_features(source, predictor.spec.kind)
+        spec = predictor.spec
+        shape = (spec.channels, spec.height, spec.width) if spec.kind == "image" else None
+        features = read_features(source, spec.kind, shape=shape)
         predictions = predictor.predict(features)
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".csv":

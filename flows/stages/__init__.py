@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flows.stages.drift import drift_stage
 from flows.stages.evaluate import Evaluated, evaluate_stage, package_trial
-from flows.stages.experiment import Experiment, check_against_data, prepare_stage
+from flows.stages.experiment import Experiment, card_of, check_against_data, prepare_stage, settled_findings
 from flows.stages.outcome import Outcome, read_outcome, write_outcome
 from flows.stages.promote import Promotion, make_champion, promote_stage
 from flows.stages.report import HISTORY, report_stage
@@ -21,6 +21,7 @@ __all__ = [
     "Experiment",
     "Outcome",
     "Promotion",
+    "card_of",
     "check_against_data",
     "differing",
     "drift_stage",
@@ -34,5 +35,6 @@ __all__ = [
     "report_stage",
     "retrain_stage",
     "search_stage",
+    "settled_findings",
     "write_outcome",
 ]

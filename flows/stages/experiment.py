@@ -7,6 +7,9 @@ from pathlib import Path
 
 from flows.workspace import Workspace
 from pipeline.config import ExperimentConfig
+from pipeline.data.card import DataCard, data_card
+from pipeline.data.checks.policy import refuse_errors, settle
+from pipeline.data.findings import Finding
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.errors import ConfigError
 from pipeline.evaluation.gates import check_gates
@@ -38,12 +41,24 @@ def prepare_stage(experiment: Experiment) -> Prepared:
     return prepare(experiment.config.data, experiment.root, experiment.workspace.data)
 
 
+def settled_findings(config: ExperimentConfig, prepared: Prepared) -> tuple[Finding, ...]:
+    """What was found in the data, as ``checks:`` has it."""
+    return settle(prepared.findings, config.checks)
+
+
+def card_of(config: ExperimentConfig, prepared: Prepared) -> DataCard:
+    """The data card of a search."""
+    return data_card(config.data.source, prepared, settled_findings(config, prepared))
+
+
 def check_against_data(config: ExperimentConfig, prepared: Prepared) -> Checked:
     """Settle what ``auto`` means for this data.
 
     Raises:
+        DataError: a check whose findings are errors found something.
         ConfigError: a metric, family, narrowed choice, gate or device that does not exist here.
     """
+    refuse_errors(settled_findings(config, prepared), config.data.source)
     fitting = families_for(prepared.spec.kind)
     families = fitting if config.search.families == "auto" else config.search.families
     for family in families:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.stages.evaluate import package_trial
-from flows.stages.experiment import Checked, Experiment, check_against_data
+from flows.stages.experiment import Checked, Experiment, card_of, check_against_data
 from flows.stores import DELIVERY_S, Stores
 from flows.workspace import Workspace
 from pipeline.config import Budget, ExperimentConfig
+from pipeline.data.card import card_markdown
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, Interrupted, SearchError, SearchPausedError
 from pipeline.records import read_records
@@ -245,7 +246,13 @@ def _search_info(config: ExperimentConfig, prepared: Prepared, state: SearchStat
         data_source=config.data.source,
         data_schema=dict(prepared.schema),
         n_rows=prepared.n_rows,
+        texts=_card_files(config, prepared),
     )
+
+
+def _card_files(config: ExperimentConfig, prepared: Prepared) -> dict[str, str]:
+    card = card_of(config, prepared)
+    return {"data/card.md": card_markdown(card), "data/card.json": card.model_dump_json(indent=1)}
 
 
 def _first_trials(

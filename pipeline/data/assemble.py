@@ -12,13 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from pipeline.data.checks import run_checks
+from pipeline.data.checks.parts import Parts
 from pipeline.data.config import ColumnType, DataConfig
 from pipeline.data.dataset import Dataset, Rows
 from pipeline.data.findings import Finding
 from pipeline.data.fingerprint import fingerprint
 from pipeline.data.identity import KnownRows, row_hashes
 from pipeline.data.infer import Target, infer_columns, infer_target
-from pipeline.data.leaks import find_leaks
 from pipeline.data.preprocess import ImagePreprocessor, Preprocessor, TabularPreprocessor, encode_target
 from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
@@ -31,7 +32,7 @@ from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.data.values import numbers
 from pipeline.errors import DataError
 
-PREPARATION_VERSION: Final = 4
+PREPARATION_VERSION: Final = 5
 """Raised when the same data and config would give other tensors."""
 
 
@@ -62,7 +63,7 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
             f"`data.test` holds {separate_test.kind} data, but `data.source` {data.kind} data", "change one"
         )
     name = config.target or "target"
-    target = infer_target(_target(data), name, data.kind, config.task)
+    target = infer_target(target_of(data), name, data.kind, config.task)
     split, split_findings = _split(config, data, target, with_test=separate_test is None)
     train = data.take(split.train)
     validation = train if split.folds is not None else data.take(split.validation)
@@ -72,15 +73,29 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
     folds = None if split.folds is None else torch.from_numpy(split.folds)
     spec = _spec(preprocessor, inputs, target, train, len(validation), 0 if folds is None else config.split.folds)
     _check_test(spec, preprocessor, test)
-    encoded = encode_target(spec, _target(train))
-    leaks = find_leaks(train, preprocessor, encoded.numpy(), name)
+    encoded = encode_target(spec, target_of(train))
+    checked = run_checks(
+        Parts(
+            source=data,
+            train=train,
+            validation=None if split.folds is not None else validation,
+            test=test,
+            folds=split.folds,
+            split=config.split,
+            spec=spec,
+            types=preprocessor.schema_of_features if isinstance(preprocessor, TabularPreprocessor) else {},
+            encoded=encoded.numpy(),
+            target=name,
+            separate_test=separate_test is not None,
+        )
+    )
     training = Part(inputs, encoded)
     development = Development(
         spec=spec,
         train=training,
         validation=training
         if folds is not None
-        else Part(preprocessor.transform(validation.features), encode_target(spec, _target(validation))),
+        else Part(preprocessor.transform(validation.features), encode_target(spec, target_of(validation))),
         fingerprint=_fingerprint(config, data, separate_test),
         folds=folds,
     )
@@ -89,7 +104,7 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
         development=development,
         preprocessor=preprocessor,
         test=test,
-        findings=(*data.findings, *target.findings, *split_findings, *fit_findings, *leaks),
+        findings=(*data.findings, *target.findings, *split_findings, *fit_findings, *checked),
         known=KnownRows.of(developed.features),
         profile=profile(developed, preprocessor.schema_of_features, name, is_quantity=target.task == "regression"),
         split_hash=split.digest,
@@ -97,7 +112,8 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
     )
 
 
-def _target(data: Dataset) -> npt.NDArray[Any]:
+def target_of(data: Dataset) -> npt.NDArray[Any]:
+    """The raw targets of labelled data."""
     assert data.target is not None, "only labelled data is prepared"
     return data.target
 
@@ -114,7 +130,7 @@ def _split(config: DataConfig, data: Dataset, target: Target, *, with_test: bool
         if column not in data.features.columns:
             raise DataError(f"`data.split.column` names {column!r}, which the data does not have", "check its name")
         key = data.features[column]
-    classes = encode_labels(target.labels, _target(data)) if target.labels else None
+    classes = encode_labels(target.labels, target_of(data)) if target.labels else None
     return make_split(config.split, row_hashes(data.features), classes=classes, key=key, with_test=with_test)
 
 
@@ -147,7 +163,7 @@ def _spec(
         shape = {"channels": preprocessor.channels, "height": preprocessor.height, "width": preprocessor.width}
     else:
         shape = {"n_steps": preprocessor.n_steps, "n_features": preprocessor.n_features}
-    mean, scale = (0.0, 1.0) if target.task != "regression" else _standardisation(_target(train))
+    mean, scale = (0.0, 1.0) if target.task != "regression" else _standardisation(target_of(train))
     return DataSpec.model_validate(
         {
             "kind": preprocessor.kind,
@@ -176,7 +192,7 @@ def _check_test(spec: DataSpec, preprocessor: Preprocessor, test: Dataset) -> No
     """Find out now, not after the search, that the test rows cannot be predicted or scored. Nothing of them is kept."""
     try:
         preprocessor.transform(test.features)
-        encode_target(spec, _target(test))
+        encode_target(spec, target_of(test))
     except DataError as error:
         raise DataError(f"the test part: {error.what}", error.remedy) from error
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pipeline.data.spec import Kind, Task
 
 SplitBy = Literal["auto", "random", "stratified", "group", "time", "kfold"]
-ColumnType = Literal["numeric", "categorical", "drop"]
+ColumnType = Literal["numeric", "categorical", "datetime", "text", "drop"]
 
 
 def _as_text(value: object) -> object:

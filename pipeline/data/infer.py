@@ -14,6 +14,7 @@ from pipeline.data.config import ColumnType
 from pipeline.data.dataset import Rows
 from pipeline.data.findings import Finding
 from pipeline.data.spec import Kind, Label, Task
+from pipeline.data.times import stamps, time_format
 from pipeline.data.values import numbers, texts
 from pipeline.errors import DataError
 
@@ -27,6 +28,11 @@ NUMERIC_SHARE: Final = 0.9
 """A text column is numeric when at least this share of its present values are numbers."""
 TEXT_SHARE: Final = 0.95
 """A text column with more distinct values than this share of its present ones identifies rows."""
+PROSE_SHARE: Final = 0.5
+"""A column of free text has more distinct values than this share of its present ones ..."""
+PROSE_WORDS: Final = 3
+"""... and at least so many words in its median value."""
+WORD: Final = r"\b\w\w+\b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,7 @@ def infer_target(raw: npt.NDArray[Any], name: str, kind: Kind, task: Literal["au
                 subject=name,
                 message=f"{stripped} labels had blanks around them, which were removed",
                 remedy="remove them in the file",
+                check="labels",
             )
         )
     return Target(settled, labels, tuple(findings))
@@ -192,11 +199,45 @@ def _type_of(name: str, column: pd.Series, rows: Rows) -> tuple[ColumnType, Find
                 message=f"{n_present - n_numbers} of {n_present} values are no finite numbers "
                 f"({', '.join(map(repr, odd))}) and count as missing",
                 remedy=f"correct them, or set data.types.{name}: categorical",
+                check="values",
             )
         return "numeric", None
+    format_ = time_format(column)
+    if format_ is not None:
+        return "datetime", _dates(name, column, format_)
+    if _is_prose(present, n_distinct):
+        return "text", Finding(
+            severity="info",
+            subject=name,
+            message="is free text: words are hashed",
+            remedy=f"set data.types.{name} to categorical or drop for another use of it",
+        )
     if n_distinct > TEXT_SHARE * n_present and n_present >= 10:
         return "drop", _dropped(name, f"has {n_distinct} distinct texts in {n_present} rows, so it identifies rows")
     return "categorical", None
+
+
+def _dates(name: str, column: pd.Series, format_: str) -> Finding:
+    """How the dates are read, and how many are none."""
+    shown = "ISO 8601" if format_ == "ISO8601" else format_
+    n_bad = int(np.isnan(stamps(column, format_)).sum()) - int(texts(column).isna().sum())
+    if n_bad:
+        return Finding(
+            severity="warning",
+            subject=name,
+            message=f"is read as dates ({shown}); {n_bad} values are none and count as missing",
+            remedy=f"correct them, or set data.types.{name}",
+            check="values",
+        )
+    return Finding(severity="info", subject=name, message=f"is read as dates ({shown})")
+
+
+def _is_prose(present: pd.Series, n_distinct: int) -> bool:
+    """Whether most values are texts of several words, and most of them different."""
+    if len(present) < 10 or n_distinct < PROSE_SHARE * len(present):
+        return False
+    sample = present.iloc[np.linspace(0, len(present) - 1, min(len(present), 1000)).astype(int)]
+    return bool(sample.str.slice(0, 1000).str.count(WORD).median() >= PROSE_WORDS)
 
 
 def _counts_rows(values: npt.NDArray[np.float64], rows: Rows) -> bool:
@@ -209,5 +250,9 @@ def _counts_rows(values: npt.NDArray[np.float64], rows: Rows) -> bool:
 
 def _dropped(name: str, why: str) -> Finding:
     return Finding(
-        severity="warning", subject=name, message=f"{why}: not used", remedy=f"set data.types.{name} to use it anyway"
+        severity="warning",
+        subject=name,
+        message=f"{why}: not used",
+        remedy=f"set data.types.{name} to use it anyway",
+        check="columns",
     )

@@ -23,7 +23,7 @@ from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import Preprocessor
 from pipeline.data.profile import Profile
 from pipeline.data.sealed import SealedTest, seal
-from pipeline.data.source import Located, locate, read_located
+from pipeline.data.source import Located, image_shape, locate, read_located
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Development
 from pipeline.errors import DataError
@@ -103,7 +103,13 @@ def prepare(config: DataConfig, root: Path, store: Path) -> Prepared:
     test = None if config.test is None else locate(config.test, root)
     files = [*source.files, *(test.files if test is not None else ())]
     before = _stamps(files)
-    directory = store.absolute() / _key(config, files)
+    names = [
+        str(file.relative_to(part.path))
+        for part in (source, test)
+        if part is not None and part.path.is_dir()
+        for file in part.files
+    ]
+    directory = store.absolute() / _key(config, files, names)
     if not (directory / _RESULT).exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=directory.parent))
@@ -178,10 +184,12 @@ def find_prepared(store: Path, fingerprint: str) -> Prepared | None:
     return None
 
 
-def _key(config: DataConfig, files: list[Path]) -> str:
-    """What decides the result: the files' content, the config, this code's version and scikit-learn's data sets."""
+def _key(config: DataConfig, files: list[Path], names: list[str]) -> str:
+    """What decides the result: the files' content, the config, this code's version and scikit-learn's data sets; in
+    folders of images the names too, which are the labels."""
     parts = {
         "files": [_hash(path) for path in files],
+        "names": names,
         "config": config.model_dump(mode="json"),
         "version": PREPARATION_VERSION,
         "sklearn": sklearn.__version__,
@@ -203,7 +211,7 @@ def _stamps(files: list[Path]) -> list[tuple[int, int]]:
 def _make(config: DataConfig, source: Located, test: Located | None, directory: Path) -> None:
     """Fill an empty directory; errors about values get the source's name."""
     data = read_located(source, config.target, None if config.kind == "auto" else config.kind)
-    separate_test = None if test is None else read_located(test, config.target, data.kind)
+    separate_test = None if test is None else read_located(test, config.target, data.kind, image_shape(data))
     try:
         result = assemble(config, data, separate_test)
     except DataError as error:

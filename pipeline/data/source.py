@@ -15,6 +15,8 @@ from pipeline.data.findings import Finding
 from pipeline.data.readers.arrays import is_idx, labels_beside, read_idx, read_npz
 from pipeline.data.readers.bundled import read_sklearn
 from pipeline.data.readers.csv_table import read_csv
+from pipeline.data.readers.image_folder import image_files, is_image_folder, read_image_folder
+from pipeline.data.readers.json_lines import read_jsonl
 from pipeline.data.readers.parquet_table import read_parquet
 from pipeline.data.readers.request import Request
 from pipeline.data.readers.time_series import read_ts
@@ -32,6 +34,8 @@ EXTENSIONS: Final[dict[str, Reader]] = {
     ".tsv": read_csv,
     ".tsv.gz": read_csv,
     ".parquet": read_parquet,
+    ".jsonl": read_jsonl,
+    ".jsonl.gz": read_jsonl,
     ".npz": read_npz,
     ".ts": read_ts,
     "-ubyte": read_idx,
@@ -44,7 +48,7 @@ _PICKLES: Final = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".dill", ".npy")
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A source with its reader and the files it consists of; no files where it is bundled."""
+    """A source with its reader and the files it consists of; no files where it is bundled, all images of a folder."""
 
     source: str
     path: Path
@@ -71,8 +75,14 @@ def locate(source: str, root: Path) -> Located:
     reader = next((EXTENSIONS[end] for end in sorted(EXTENSIONS, key=len, reverse=True) if ending.endswith(end)), None)
     if not _exists(path):
         raise _missing(path, source)
+    if is_image_folder(path):
+        return Located(source, path, read_image_folder, tuple(image_files(path)))
     if not path.is_file():
-        raise DataError("a source must be a regular file", f"name a file of type {_known()}", file=source)
+        raise DataError(
+            "a source must be a regular file, or a folder of class folders of images",
+            f"name a file of type {_known()}",
+            file=source,
+        )
     if reader is None:
         raise DataError(f"the type {path.suffix or path.name!r} is not read", f"use {_known()}", file=source)
     beside = (labels_beside(path),) if is_idx(path) and labels_beside(path).is_file() else ()
@@ -93,13 +103,18 @@ def read_source(source: str, root: Path, target: str | None = None, kind: Kind |
     return read_located(locate(source, root), target, kind)
 
 
-def read_located(located: Located, target: str | None, kind: Kind | None) -> Dataset:
+def read_located(
+    located: Located, target: str | None, kind: Kind | None, shape: tuple[int, ...] | None = None
+) -> Dataset:
     """Read labelled data from where `locate` found it. Rows without a target are left out, which is a finding.
+
+    Args:
+        shape: of images, where another part has settled it.
 
     Raises:
         DataError: as `read_source`.
     """
-    dataset = located.reader(Request(located.path, target, kind))
+    dataset = located.reader(Request(located.path, target, kind, shape=shape))
     assert dataset.target is not None, "readers give labelled requests a target"
     name = target or "target"
     present = texts(dataset.target).notna().to_numpy()
@@ -113,19 +128,35 @@ def read_located(located: Located, target: str | None, kind: Kind | None) -> Dat
         subject=name,
         message=f"{n_missing} of {len(dataset)} rows have no target and are left out",
         remedy="fill them in if they can be known",
+        check="labels",
     )
     kept = dataset.take(np.flatnonzero(present))
     return replace(kept, findings=(*kept.findings, finding))
 
 
-def read_features(source: str, kind: Kind, target: str | None = None, root: Path = Path()) -> Features:
-    """Read rows to predict, in their order: a target in them is left out, and need not be there.
+def image_shape(dataset: Dataset) -> tuple[int, ...] | None:
+    """``(C, H, W)`` of images, to which other parts are brought; None for other kinds."""
+    return dataset.features.shape[1:] if isinstance(dataset.features, np.ndarray) else None
+
+
+def read_features(
+    source: str,
+    kind: Kind,
+    target: str | None = None,
+    root: Path = Path(),
+    shape: tuple[int, ...] | None = None,
+) -> Features:
+    """Read rows to predict, in their order (a folder's images in that of their paths): a target in them is left out,
+    and need not be there.
+
+    Args:
+        shape: ``(C, H, W)`` of the images that the model takes.
 
     Raises:
         DataError: as `read_source`, or the source holds another kind than the model's.
     """
     located = locate(source, root)
-    dataset = located.reader(Request(located.path, target, kind, labelled=False))
+    dataset = located.reader(Request(located.path, target, kind, labelled=False, shape=shape))
     if dataset.kind != kind:
         raise DataError(f"the model predicts {kind} data, but the file holds {dataset.kind} data", "", file=source)
     return dataset.features

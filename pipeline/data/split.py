@@ -22,6 +22,7 @@ from pipeline.data.config import SplitConfig
 from pipeline.data.dataset import Rows
 from pipeline.data.findings import Finding
 from pipeline.data.identity import Hashes, draw_order, text_hashes
+from pipeline.data.times import stamps, time_format
 from pipeline.data.values import numbers, texts
 from pipeline.errors import DataError
 
@@ -114,6 +115,7 @@ def _hold_out(
                 subject="split",
                 message=f"{n_held} held-out rows cannot hold {n_classes} classes in proportion: drawn at random",
                 remedy="add rows, or group rare classes",
+                check="classes",
             )
         )
         return _hold_out(rows, None, n_held, places, findings)
@@ -124,6 +126,7 @@ def _hold_out(
                 subject="split",
                 message="classes with a single row are in the training part only, so that nothing measures them",
                 remedy="add rows, or group rare classes",
+                check="classes",
             )
         )
     _, class_of_row, counts = np.unique(classes[several], return_inverse=True, return_counts=True)
@@ -219,29 +222,29 @@ def _hold_out_groups(rows: Rows, groups: npt.NDArray[np.int64], n_held: int, pla
 
 
 def _stamps(key: pd.Series) -> npt.NDArray[Any]:
-    """Numbers where all are numbers, else ISO 8601 dates and times as nanoseconds."""
+    """Numbers where all are numbers, else dates and times as seconds since 1970."""
     values = numbers(key)
     if not np.isnan(values).any():
         return values
-    stamps = pd.to_datetime(texts(key), format="ISO8601", errors="coerce", utc=True)
-    bad = np.flatnonzero(stamps.isna().to_numpy())
+    when = stamps(key, time_format(key) or "ISO8601")
+    bad = np.flatnonzero(np.isnan(when))
     if len(bad):
         raise DataError(
-            f"the time column {key.name!r} must have a number or an ISO 8601 date in every row, but row {bad[0] + 1} "
+            f"the time column {key.name!r} must have a number or a date in every row, but row {bad[0] + 1} "
             f"has {key.iloc[bad[0]]!r} ({len(bad)} such rows)",
             "fix or remove the rows",
         )
-    return stamps.astype("datetime64[ns, UTC]").astype("int64").to_numpy()
+    return when
 
 
-def _by_time(stamps: npt.NDArray[Any], n_validation: int, n_test: int) -> Split:
+def _by_time(when: npt.NDArray[Any], n_validation: int, n_test: int) -> Split:
     """The last `n_test` rows are the test, the `n_validation` before them validation; equal stamps stay together."""
-    ordered = np.sort(stamps)
+    ordered = np.sort(when)
     n = len(ordered)
     test_from = ordered[n - n_test] if n_test else None
     validation_from = ordered[n - n_test - n_validation]
-    is_test = stamps >= test_from if test_from is not None else np.zeros(n, dtype=bool)
-    is_train = stamps < validation_from
+    is_test = when >= test_from if test_from is not None else np.zeros(n, dtype=bool)
+    is_train = when < validation_from
     split = Split(*(np.flatnonzero(mask) for mask in (is_train, ~is_train & ~is_test, is_test)))
     if min(len(split.train), len(split.validation)) == 0:
         raise DataError("too many rows have the same time to split by it", "use a finer time, or split by group")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.errors import StoreError
 from pipeline.records import TrialRecord
@@ -38,6 +38,8 @@ class SearchInfo(BaseModel):
     data_schema: dict[str, str]
     """Feature name to type, for MLflow's dataset input."""
     n_rows: int
+    texts: dict[str, Redacted] = Field(default_factory=dict)
+    """Files of the parent run by artifact path: the data card."""
 
 
 class FinalistInfo(BaseModel):

@@ -43,7 +43,8 @@ class InMemoryTracker:
         run = self._run(info.id, None, projection.search_tags(info), projection.search_key(info.id))
         run.status = "RUNNING"
         run.params = projection.texts(info.params) | run.params
-        run.files[projection.CONFIG_PATH] = info.config_yaml.encode()
+        for path, text in {projection.CONFIG_PATH: info.config_yaml, **info.texts}.items():
+            run.files[path] = text.encode()
         return run.id
 
     def start_trial(self, search: str, number: int, family: str, params: Mapping[str, object]) -> str:

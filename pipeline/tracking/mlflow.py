@@ -72,7 +72,8 @@ class MLflowTracker:
                 self._runs.go_on(search.run)
             self._client.log_batch(search.run.id, params=entities.params(params))
             self._client.log_inputs(search.run.id, search.datasets)
-            put_text(self._client, search.run.id, search.run.artifact_uri, info.config_yaml, projection.CONFIG_PATH)
+            for path, text in {projection.CONFIG_PATH: info.config_yaml, **info.texts}.items():
+                put_text(self._client, search.run.id, search.run.artifact_uri, text, path)
             self._searches[info.id] = search
             return search.run.id
 

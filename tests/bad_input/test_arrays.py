@@ -1,4 +1,4 @@
-"""51 to 62: images and sequences, in the formats that are read: idx, npz, ts."""
+"""51 to 62: images and sequences, in the formats that are read: folders of images, idx, npz, ts, jsonl."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import io
 import pickle
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from tests.bad_input.cases import Case, User, elsewhere, not_a_feature, source, table
+from tests.bad_input.cases import Case, User, elsewhere, source, table
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (60, 6, 6), dtype=np.uint8)
 LABELS = np.arange(60, dtype=np.uint8) % 2
@@ -66,14 +68,60 @@ def on_ts(text: str) -> dict[str, Any]:
     return source("s.ts", text)
 
 
+def picture(mode: str = "RGB", size: tuple[int, int] = (8, 8), kind: str = "PNG", **more: Any) -> bytes:
+    """An image file of one mode, with noise in it."""
+    noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    image = Image.fromarray(noise)
+    image = image.convert("I").convert(mode) if mode == "I;16" else image.convert(mode)
+    image.save(buffer, kind, **more)
+    return buffer.getvalue()
+
+
+def large_png(side: int) -> bytes:
+    """A PNG whose header says that it has so many pixels a side."""
+    header = struct.pack(">II", side, side)
+    body = b"IHDR" + header + PNG[24:29]
+    return PNG[:12] + body + struct.pack(">I", zlib.crc32(body)) + PNG[33:]
+
+
+def rotated() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return picture(size=(8, 4), kind="JPEG", exif=exif)
+
+
+PNG = picture()
+MODES: dict[str, Any] = {
+    "a/m1.png": picture("1"), "a/m2.png": picture("P"), "a/m3.png": picture("RGBA"), "a/m4.png": picture("LA"),
+    "a/m5.jpg": picture("CMYK", kind="JPEG"), "a/m6.png": picture("I;16"),
+    "a/m7.gif": picture("P", kind="GIF", save_all=True, append_images=[Image.new("P", (8, 8))]), "a/m8.jpg": rotated(),
+}  # fmt: skip
+ON_PICTURES = "name: bad\ndata: {source: p}\n"
+
+
+def pictures(content: bytes = PNG, extra: dict[str, Any] | None = None) -> dict[str, Any]:
+    """An experiment on a folder of two class folders with 30 images each, and more files in it."""
+    files = {f"{label}/{i:02d}.png": content for label in "ab" for i in range(30)}
+    return {"bad.yaml": ON_PICTURES, **{f"p/{name}": bytes_ for name, bytes_ in (files | (extra or {})).items()}}
+
+
 CASES = (
-    not_a_feature(51, "a PNG of 30,000 by 30,000", "folders of images"),
-    not_a_feature(52, "a PNG of 12,000 by 12,000", "folders of images"),
-    not_a_feature(53, "an image file cut off", "folders of images"),
-    not_a_feature(54, "SVG, HTML or zip named .png", "folders of images"),
-    not_a_feature(55, "animated, 16-bit, CMYK, rotated images", "folders of images"),
-    not_a_feature(56, "images of different sizes", "folders of images; arrays have one size"),
-    not_a_feature(59, "empty, nested and colliding class folders", "folders of images"),
+    Case(51, "a PNG of 30,000 by 30,000", "900000000 pixels", pictures(extra={"a/9.png": large_png(30_000)}), "warned"),
+    Case(52, "a PNG of 12,000 by 12,000", "12000 x 12000 pixels", pictures(extra={"a/9.png": large_png(12_000)}), "warned"),
+    Case(53, "an image file cut off", "a/9.png (", pictures(extra={"a/9.png": PNG[: len(PNG) // 2]}), "warned"),
+    Case(54, "HTML named .png", "a/9.png (no image)", pictures(extra={"a/9.png": b"<html></html>"}), "warned"),
+    Case(54, "nothing but HTML", "60 of 60 files are no readable images", pictures(b"<html></html>")),
+    Case(55, "16-bit, CMYK, animated, transparent and rotated images", "image (3, 8, 8)", pictures(extra=MODES), "accepted"),
+    Case(56, "images of different sizes", "1 images become 8 x 8 pixels", pictures(extra={"a/9.png": picture(size=(30, 2))}), "accepted"),
+    Case(57, "an image file of 0 bytes", "a/9.png (no image)", pictures(extra={"a/9.png": b""}), "warned"),
+    Case(58, "a link out of the folder", "a link leads out of the folder", {**pictures(), "p/a/9.png": lambda p: p.symlink_to("/etc/passwd")}),
+    Case(59, "a class folder without images", "there is no such class", {**pictures(), "p/c/.keep": b""}, "warned"),
+    Case(59, "folders in class folders", "rows: 49 train", pictures(extra={"a/deep/er/9.png": PNG}), "accepted"),
+    Case(59, "class folders that differ in case only", "look like one", pictures(extra={f"A/{i}.png": PNG for i in range(20)}), "warned"),
+    Case(59, "images beside the class folders", "1 images lie outside of class folders", pictures(extra={"9.png": PNG}), "warned"),
+    Case(59, "images in no class folders", "the images lie in no class folders", {"bad.yaml": ON_PICTURES, "p/1.png": PNG}),
+    Case(59, "one class folder", "must have 2 or more distinct values", {"bad.yaml": ON_PICTURES, **{f"p/a/{i}.png": PNG for i in range(20)}}),
     Case(51, "a folder for a source", "must be a regular file", {**source("pictures", Path.mkdir)}),
     Case(51, "an idx header of terabytes", "the header says shape (60000, 60000, 6000)", on_idx(idx(IMAGES, (60000, 60000, 6000)))),
     Case(51, "an npz header of terabytes", "a.npz: ", source("a.npz", claimed((60, 100_000, 1_000_000)))),

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.data import prepare as preparing
-from tests.bad_input.cases import ROWS, TABLE, Case, User, csv, elsewhere, experiment, source, table
+from tests.bad_input.cases import GOOD, ROWS, TABLE, Case, User, csv, elsewhere, experiment, source, table
 
 LINES = TABLE.splitlines()
 COLUMNS = {"x": [row[0] for row in ROWS], "colour": [row[1] for row in ROWS], "y": [row[2] for row in ROWS]}
@@ -86,8 +86,10 @@ CASES = (
     Case(35, "one field more than the header in every row", "train.csv:2: ",
          csv("\n".join([LINES[0], *(f"{line},1" for line in LINES[1:])]))),
     Case(36, "a NUL byte", "train.csv:4: the text has a NUL byte", csv("\n".join([*LINES[:3], "1\0,red,yes", *LINES[4:]]))),
-    Case(37, "Latin-1", "train.csv:2: the file must be UTF-8, but has the byte 0xe9", csv(TABLE.replace("blue", "caf\xe9").encode("latin-1"))),
-    Case(37, "UTF-16", "the file is UTF-16", csv(TABLE.encode("utf-16"))),
+    Case(37, "Latin-1", "read as Windows-1252 (line 2 has the byte 0xe9)", csv(TABLE.replace("blue", "caf\xe9").encode("latin-1")), "warned"),
+    Case(37, "bytes of no encoding", "train.csv:2: the file must be UTF-8, but has the byte 0x81", csv(TABLE.encode().replace(b"blue", b"\x81"))),
+    Case(37, "UTF-16", "read as UTF-16", csv(TABLE.encode("utf-16")), "warned"),
+    Case(37, "UTF-16 cut in a letter", "the UTF-16 text is damaged", csv(TABLE.encode("utf-16")[:-1])),
     Case(37, "UTF-16 without its mark", "NUL byte", csv(TABLE.encode("utf-16-le"))),
     Case(38, "infinities and 1e400", "2 of ", csv(with_column("z", lambda i: {3: "1e400", 4: "inf"}.get(i, str(i % 9)))), "warned"),
     Case(39, "an integer of 25 digits", "z: numeric", csv(with_column("z", lambda i: "1234567890123456789012345" if i == 5 else str(i % 9))), "accepted"),
@@ -105,6 +107,12 @@ CASES = (
     Case(44, "the target under another name", "a leak, unless", csv(leaking), "warned"),
     Case(44, "a target of numbers under another name", "a leak, unless",
          csv("a,z,y\n" + "".join(f"{i * 7 % 11},{i * 1.5 + 1},{i * 1.5}\n" for i in np.random.default_rng(0).permutation(60))), "warned"),
+    Case(44, "the target under another name, where leaks are errors", "checks.leakage: warn to go on",
+         {**csv(leaking), "bad.yaml": GOOD + "checks: {leakage: error}\n"}),
+    Case(44, "the target under another name, where leaks are off", "binary",
+         {**csv(leaking), "bad.yaml": GOOD + "checks: {leakage: off}\n"}, "accepted"),
+    Case(44, "a record over time that is divided at random", "set data.split: {by: time, column: day}",
+         csv(with_column("day", lambda i: f"2024-{1 + i // 28:02d}-{1 + i % 28:02d}"))),
     Case(45, "nine rows", "must have >= 10 rows with a target, but has 9", csv("\n".join(LINES[:10]))),
     Case(45, "a million columns", "columns", csv(f"{WIDE},y\n" + f"{'1,' * 1_000_000}2\n")),
     Case(45, "a million columns of one name", "columns", csv(f"{'c,' * 1_000_000}y\n" + f"{'1,' * 1_000_000}2\n")),

@@ -20,6 +20,8 @@ RUNS = {
     "constant_columns.csv": "is always '7'",
     "infinities.csv": "no finite numbers",
     "utf8_bom.csv": "",
+    "latin1_encoding.csv": "read as Windows-1252",
+    "utf16_bom.csv": "read as UTF-16",
     "wrong_delimiter_semicolon.csv": "delimiter",
     "wrong_delimiter_pipe.csv": "delimiter",
     "decimal_comma.csv": "decimal commas",
@@ -43,8 +45,6 @@ REFUSED = {
     "one_row.csv": ">= 10 rows",
     "three_rows.csv": ">= 10 rows",
     "ragged_rows.csv": "15 fields like the header, but has 17 (4 more such rows)",
-    "latin1_encoding.csv": "must be UTF-8",
-    "utf16_bom.csv": "UTF-16",
     "nul_bytes.csv": "NUL byte",
     "all_unique_string_target.csv": "600 classes in 600 rows",
     "empty_rows.parquet": "no rows",
@@ -115,3 +115,31 @@ def test_a_test_file_without_the_columns_names_them(real_data: Path, tmp_path: P
 def test_unseen_categories_are_no_fault(real_data: Path, tmp_path: Path) -> None:
     config = DataConfig(source="mismatch_train.csv", target="class", test="unseen_category_test.csv")
     assert len(prepare(config, real_data / "malformed", tmp_path).sealed) == 150
+
+
+IMAGES = {
+    # folder: shape of an image, and parts of findings that must be there
+    "images_unequal_sizes": ((3, 32, 32), ["their proportions kept"]),
+    "images_mixed_modes": ((3, 32, 32), ["grey images get three channels"]),
+    "images_broken": ((3, 32, 32), ["no readable images and are left out", "empty_class: the class folder has no"]),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_of_all_sorts_are_brought_together(real_data: Path, tmp_path: Path, name: str) -> None:
+    prepared = prepare(DataConfig(source=name), real_data / "malformed", tmp_path)
+    shape, expected = IMAGES[name]
+    assert prepared.development().train.inputs.x.shape[1:] == shape
+    said = "; ".join(map(str, prepared.findings))
+    assert [part for part in expected if part not in said] == []
+
+
+def test_six_images_of_one_class_are_refused(real_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=">= 10 rows"):
+        prepare(DataConfig(source="images_single_class"), real_data / "malformed", tmp_path)
+
+
+def test_sequences_with_bad_lines_are_refused_with_the_line(real_data: Path, tmp_path: Path) -> None:
+    config = DataConfig(source="sequences_bad.jsonl", target="label")
+    with pytest.raises(DataError, match=r"sequences_bad.jsonl:\d+: the line is not JSON"):
+        prepare(config, real_data / "malformed", tmp_path)

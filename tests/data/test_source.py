@@ -97,8 +97,8 @@ def test_rows_without_target_are_left_out_and_counted(tmp_path: Path) -> None:
         (b"x,y\n1,a\n1,2,b\n3\n", "a.csv:3: a row must have 2 fields like the header, but has 3 (1 more such rows)"),
         (b"x,y\n1,a\n\n2\n", "a.csv:4: a row must have 2 fields like the header, but has 1"),
         (b"x,y\n1,a\n2\0,b\n", "a.csv:3: the text has a NUL byte"),
-        (b"x,y\nM\xfcnchen,a\n", "a.csv:2: the file must be UTF-8, but has the byte 0xfc"),
-        ("x,y\n1,a\n".encode("utf-16"), "a.csv: the file is UTF-16"),
+        (b"x,y\nM\x81nchen,a\n", "a.csv:2: the file must be UTF-8, but has the byte 0x81"),
+        ("x,y\n1,a\n".encode("utf-16")[:-1], "a.csv: the UTF-16 text is damaged"),
         (b"x,outcome\n1,a\n", "a.csv: there is no target column 'y'; columns: x, outcome"),
         (b"x,y\n1,\n2,\n", "a.csv: the target 'y' has no values"),
         (b"y\na\n", "a.csv: the file has only the target column 'y'"),
@@ -111,6 +111,16 @@ def test_damaged_csv_is_one_line(tmp_path: Path, content: bytes, message: str) -
         read(write(tmp_path / "a.csv", content))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("cp1252", "Windows-1252"), ("latin-1", "Windows-1252"), ("utf-16", "UTF-16")]
+)
+def test_another_encoding_is_read_and_said(tmp_path: Path, encoding: str, said: str) -> None:
+    data = read(write(tmp_path / "a.csv", "town,y\nMünchen,a\nSão Paulo,b\n".encode(encoding)))
+    assert isinstance(data.features, pd.DataFrame)
+    assert data.features["town"].tolist() == ["München", "São Paulo"]
+    assert f"read as {said}" in str(data.findings[0])
 
 
 def test_the_nearest_column_is_proposed(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def test_a_search_is_a_flow_run_of_five_tasks(tmp_path: Path) -> None:
     assert [name.rsplit("-", 1)[0] for name, _ in tasks] == ["prepare", "search", "evaluate", "promote", "report"]
     assert {state for _, state in tasks} == {"COMPLETED"}
     artifacts = rows(database, "SELECT key, type FROM artifact ORDER BY key")
-    assert [key for key, _ in artifacts] == ["small-history", "small-leaderboard", "small-mlflow", "small-summary"]
+    keys = [key for key, _ in artifacts]
+    assert keys == ["small-data", "small-history", "small-leaderboard", "small-mlflow", "small-summary"]
     assert not list((tmp_path / "home").iterdir()), "nothing is written into the home folder"
     made = {path.name for path in tmp_path.iterdir()}
     assert made == {"small.yaml", "train.csv", "test.csv", "home", "mlruns"}

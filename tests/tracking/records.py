@@ -24,6 +24,7 @@ def search_info(**changes: Any) -> SearchInfo:
         "direction": "maximize",
         "params": {"search.sampler": "tpe", "search.seed": "0"},
         "config_yaml": "name: digits\n",
+        "texts": {"data/card.md": "# Data"},
         "data_fingerprint": "f" * 64,
         "data_source": "data/digits.csv",
         "data_schema": {"age": "numeric", "town": "categorical"},

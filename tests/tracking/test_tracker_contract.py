@@ -60,7 +60,7 @@ def test_a_search_is_a_run_with_its_constants_its_file_and_ready_made_filters(st
     assert parent.tags["automl.role"] == "search"
     assert parent.tags["automl.metric"] == "accuracy"
     assert f"tags.`automl.search` = '{SEARCH}'" in parent.tags["mlflow.note.content"]
-    assert "experiment.yaml" in parent.files
+    assert {"experiment.yaml", "data/card.md"} <= set(parent.files)
 
 
 def test_a_trial_has_its_run_before_it_trains(store: Store) -> None:

@@ -1,4 +1,5 @@
-"""Tables to tensors: numbers through their quantiles to a normal distribution, categories to codes."""
+"""Tables to tensors: numbers through their quantiles to a normal distribution, categories to codes, dates to parts,
+free text to hashed words."""
 
 from __future__ import annotations
 
@@ -15,6 +16,8 @@ from sklearn.preprocessing import QuantileTransformer
 
 from pipeline.data.config import ColumnType
 from pipeline.data.dataset import Features
+from pipeline.data.preprocess.datetimes import DatetimeColumn, fit_datetime
+from pipeline.data.preprocess.words import TextColumn, fit_text
 from pipeline.data.tensors import Inputs
 from pipeline.data.values import number_texts, numbers, texts
 from pipeline.errors import DataError
@@ -74,11 +77,14 @@ class TabularPreprocessor(BaseModel):
     kind: Literal["tabular"] = "tabular"
     numeric: tuple[NumericColumn, ...]
     categorical: tuple[CategoricalColumn, ...]
+    datetime: tuple[DatetimeColumn, ...] = ()
+    text: tuple[TextColumn, ...] = ()
 
     @property
     def n_numeric(self) -> int:
-        """Width of ``Inputs.x``: a column each, then an indicator for each that has one."""
-        return len(self.numeric) + sum(column.indicator for column in self.numeric)
+        """Width of ``Inputs.x``: the numeric columns, an indicator for each that has one, dates, hashed words."""
+        numeric = len(self.numeric) + sum(column.indicator for column in self.numeric)
+        return numeric + sum(c.width for c in self.datetime) + sum(c.n_features for c in self.text)
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
@@ -87,7 +93,13 @@ class TabularPreprocessor(BaseModel):
     @property
     def schema_of_features(self) -> dict[str, str]:
         """Feature name to type, for the columns that are used."""
-        return {c.name: "numeric" for c in self.numeric} | {c.name: "categorical" for c in self.categorical}
+        groups: dict[str, tuple[NumericColumn | CategoricalColumn | DatetimeColumn | TextColumn, ...]] = {
+            "numeric": self.numeric,
+            "categorical": self.categorical,
+            "datetime": self.datetime,
+            "text": self.text,
+        }
+        return {column.name: kind for kind, columns in groups.items() for column in columns}
 
     def transform(self, features: Features) -> Inputs:
         """Shape: x ``(N, n_numeric)``, categories ``(N, n_categorical)``.
@@ -114,6 +126,12 @@ class TabularPreprocessor(BaseModel):
             if column.indicator:
                 x[:, indicator] = absent
                 indicator += 1
+        start = indicator
+        several: tuple[DatetimeColumn | TextColumn, ...] = (*self.datetime, *self.text)
+        for wide in several:
+            encoded = wide.encode(features[wide.name])
+            x[:, start : start + encoded.shape[1]] = encoded
+            start += encoded.shape[1]
         if not self.categorical:
             return Inputs(torch.from_numpy(x))
         codes = np.stack([_codes(features[column.name], column) for column in self.categorical], axis=1)
@@ -122,9 +140,14 @@ class TabularPreprocessor(BaseModel):
 
 def fit_tabular(frame: pd.DataFrame, types: Mapping[str, ColumnType]) -> TabularPreprocessor:
     """Fit on the training rows; `types` has every column's type."""
+    named: dict[str, list[str]] = {}
+    for name, kind in types.items():
+        named.setdefault(kind, []).append(name)
     return TabularPreprocessor(
-        numeric=tuple(_fit_numeric(name, frame[name]) for name, kind in types.items() if kind == "numeric"),
-        categorical=tuple(_fit_categorical(name, frame[name]) for name, kind in types.items() if kind == "categorical"),
+        numeric=tuple(_fit_numeric(name, frame[name]) for name in named.get("numeric", ())),
+        categorical=tuple(_fit_categorical(name, frame[name]) for name in named.get("categorical", ())),
+        datetime=tuple(fit_datetime(name, frame[name]) for name in named.get("datetime", ())),
+        text=tuple(fit_text(name, len(frame)) for name in named.get("text", ())),
     )
 
 

@@ -24,16 +24,16 @@ _DECIMAL_COMMA: Final = re.compile(r"[-+]?\d+(?:,\d+)?(?:[eE][-+]?\d+)?")
 
 
 def read_csv(request: Request) -> Dataset:
-    """A delimited text file with one header line, UTF-8.
+    """A delimited text file with one header line: UTF-8, UTF-16 with its mark, or Windows-1252, which holds Latin-1.
 
     Raises:
-        DataError: empty, not UTF-8, NUL bytes, no rows, a header with empty or repeated names, or ragged rows.
+        DataError: empty, NUL bytes, no rows, a header with empty or repeated names, or ragged rows.
     """
     request.refuse_other_than("tabular")
     path = request.path
-    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
-    _check_text(content, request)
     findings: list[Finding] = []
+    content = _in_utf8(read_bytes(path), request, findings)
+    _check_text(content, request)
     delimiter, header = _header(content, request, findings)
     check_size(content.count(b"\n") * len(header), path)
     _check_quotes(content, delimiter, request)
@@ -60,11 +60,48 @@ def read_csv(request: Request) -> Dataset:
     return to_dataset(frame, request, findings)
 
 
+def _in_utf8(content: bytes, request: Request, findings: list[Finding]) -> bytes:
+    """The file's text as UTF-8; another encoding is said."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        findings.append(_encoded(request, "UTF-16", ""))
+        try:
+            return content.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            raise DataError("the UTF-16 text is damaged", "save it as UTF-8", file=request.path) from error
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        content.decode("utf-8")
+        return content
+    except UnicodeDecodeError as error:
+        if b"\0" in content or not _looks_western(content):
+            return content  # no text at all: `_check_text` says what is wrong
+        line = content.count(b"\n", 0, error.start) + 1
+        findings.append(_encoded(request, "Windows-1252", f"line {line} has the byte 0x{content[error.start]:02x}"))
+        return content.decode("cp1252", errors="strict").encode()
+
+
+def _looks_western(content: bytes) -> bool:
+    """Whether the bytes above ASCII are few, as in western European text, and all are letters of Windows-1252."""
+    above = sum(map(content.count, (bytes([value]) for value in range(0x80, 0x100))))
+    undefined = sum(map(content.count, (b"\x81", b"\x8d", b"\x8f", b"\x90", b"\x9d")))
+    control = sum(map(content.count, (bytes([value]) for value in range(1, 9))))
+    return above <= 0.3 * len(content) and undefined == 0 and control == 0
+
+
+def _encoded(request: Request, encoding: str, evidence: str) -> Finding:
+    return Finding(
+        severity="warning",
+        subject=request.path.name,
+        message=f"the file is not UTF-8: read as {encoding}",
+        evidence=evidence,
+        remedy="save it as UTF-8 if letters look wrong",
+        check="values",
+    )
+
+
 def _check_text(content: bytes, request: Request) -> None:
     if not content.strip():
         raise DataError("the file is empty", "write a header line and rows", file=request.path)
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError("the file is UTF-16", "save it as UTF-8", file=request.path)
     at = content.find(b"\0")
     if at >= 0:
         line = content.count(b"\n", 0, at) + 1

@@ -8,26 +8,30 @@ from typing import Final
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.data.dataset import Dataset
 from pipeline.data.findings import Finding
+from pipeline.data.readers.pictures import Picture, decode
 from pipeline.data.readers.request import Request, check_columns, check_ratio, check_size
-from pipeline.data.readers.table import to_dataset
+from pipeline.data.readers.table import target_column, to_dataset
 from pipeline.errors import DataError
 
 MAX_CELLS_A_BYTE: Final = 50
 """Values that a byte of a file may stand for, above `SMALL_CELLS`: even a constant column takes pages and headers."""
+_MAGIC: Final = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
+"""How image files begin."""
 SMALL_CELLS: Final = 10_000_000
 
 
 def read_parquet(request: Request) -> Dataset:
-    """A parquet file of plain columns. The pandas metadata in it is not used.
+    """A parquet file of plain columns, or of image files and labels. The pandas metadata in it is not used.
 
     Raises:
         DataError: not parquet, damaged, too large, without rows, or with repeated column names.
     """
-    request.refuse_other_than("tabular")
+    request.refuse_other_than("tabular", "image")
     path = request.path
     findings: list[Finding] = []
     try:
@@ -44,16 +48,57 @@ def read_parquet(request: Request) -> Dataset:
                     "a target must be a plain column",
                     file=path,
                 )
-            plain = [name for name in schema.names if name not in nested]
+            pictures = None if request.kind == "tabular" else _image_column(file, nested)
+            plain = [name for name in schema.names if name not in nested or name == pictures]
             table = file.read(columns=plain)
     except (pa.ArrowException, OSError) as error:
         first_line = str(error).splitlines()[0][:200]
         raise DataError(f"the file is not readable parquet ({first_line})", "write it again", file=path) from error
+    if pictures is not None:
+        return _images(table, pictures, request)
+    if request.kind == "image":
+        raise DataError("no column has image files", "set data.kind to auto", file=path)
     findings += [
         Finding(severity="warning", subject=name, message=f"the type {schema.field(name).type} is not used: left out")
         for name in nested
     ]
     return to_dataset(_plain_frame(table), request, findings)
+
+
+def _image_column(file: pq.ParquetFile, nested: list[str]) -> str | None:
+    """The column whose first value is an image file: bytes, or bytes and a path as the Hugging Face Hub has it."""
+    for name in nested:
+        kind = file.schema_arrow.field(name).type
+        if not (_is_binary(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)):
+            continue
+        first = next(file.iter_batches(batch_size=1, columns=[name]), None)
+        content = None if first is None or first.num_rows == 0 else _bytes_of(first.column(0))[0]
+        if content is not None and content.startswith(_MAGIC):
+            return name
+    return None
+
+
+def _bytes_of(column: pa.Array) -> list[bytes | None]:
+    plain = pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column
+    values: list[bytes | None] = plain.to_pylist()
+    return values
+
+
+def _images(table: pa.Table, column: str, request: Request) -> Dataset:
+    """The images of one column, labelled by another; further columns are left out."""
+    path = request.path
+    if table.num_rows == 0:
+        raise DataError("the table has no rows", "give it rows of data", file=path)
+    contents = _bytes_of(table[column].combine_chunks())
+    pictures = [Picture(f"row {i + 1}", content or b"") for i, content in enumerate(contents)]
+    decoded = decode(pictures, path, request.shape, strict=not request.labelled)
+    if not request.labelled:
+        return Dataset("image", decoded.images, None, path.stem)
+    target = target_column(request, [name for name in table.column_names if name != column])
+    labels = _plain_frame(table.select([target]))[target].to_numpy()[decoded.kept]
+    others = [name for name in table.column_names if name not in (column, target)]
+    findings = [Finding(severity="info", subject=name, message="is no part of the image: left out") for name in others]
+    return Dataset("image", decoded.images, labels, path.stem, (*findings, *decoded.findings))
 
 
 def _check_sizes(metadata: pq.FileMetaData, path: Path) -> None:

@@ -32,6 +32,7 @@ class Request:
         path: the file; for ``scheme:name`` sources only its text is used.
         target: the target's column or array; None where the user named none.
         kind: what the user or a stored model says the data is; None leaves it to the reader.
+        shape: ``(C, H, W)`` that images are brought to, where a training part or a model has settled it.
         labelled: False on the prediction path, where a target is left out if it is there and not missed if it is not.
     """
 
@@ -39,6 +40,7 @@ class Request:
     target: str | None = None
     kind: Kind | None = None
     labelled: bool = True
+    shape: tuple[int, ...] | None = None
 
     def refuse_other_than(self, *kinds: Kind) -> None:
         """Raises DataError when the request is for a kind that the format cannot hold."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -24,16 +25,26 @@ def to_dataset(frame: pd.DataFrame, request: Request, findings: list[Finding]) -
     if not request.labelled:
         features = frame.drop(columns=[target]) if target in frame.columns else frame
         return Dataset("tabular", features, None, path.stem, tuple(findings))
-    if target is None:
-        raise DataError("a table needs `data.target`, the name of the column to predict", "name it", file=path)
-    if target not in frame.columns:
-        near = difflib.get_close_matches(target, [str(name) for name in frame.columns], n=1, cutoff=0.5)
-        known = ", ".join(str(name) for name in frame.columns[:20])
-        raise DataError(
-            f"there is no target column {target!r}",
-            f"did you mean {near[0]!r}?" if near else f"columns: {known}",
-            file=path,
-        )
+    target = target_column(request, [str(name) for name in frame.columns])
     if len(frame.columns) == 1:
         raise DataError(f"the file has only the target column {target!r}", "add feature columns", file=path)
     return Dataset("tabular", frame.drop(columns=[target]), frame[target].to_numpy(), path.stem, tuple(findings))
+
+
+def target_column(request: Request, names: Sequence[str]) -> str:
+    """The target's name, which is among the names.
+
+    Raises:
+        DataError: none was given, or there is no such column.
+    """
+    path, target = request.path, request.target
+    if target is None:
+        raise DataError("a table needs `data.target`, the name of the column to predict", "name it", file=path)
+    if target not in names:
+        near = difflib.get_close_matches(target, names, n=1, cutoff=0.5)
+        raise DataError(
+            f"there is no target column {target!r}",
+            f"did you mean {near[0]!r}?" if near else f"columns: {', '.join(names[:20])}",
+            file=path,
+        )
+    return target
