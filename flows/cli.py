@@ -96,7 +96,7 @@ def report(
     search: SearchId = None,
     as_json: AsJson = False,
 ) -> None:
-    """One self-contained HTML page on a search: the answer, then what it rests on. A running search has one, too."""
+    """One self-contained HTML page on a search. The answer first, then what it rests on; a running search has one, too."""
     from flows.commands.report import make_report
 
     _print(make_report(experiment, output, search), as_json)
@@ -104,7 +104,7 @@ def report(
 
 @app.command()
 def trial(experiment: ExperimentName, number: int, search: SearchId = None, as_json: AsJson = False) -> None:
-    """One trial: parameters, curve, files, and why it failed if it did."""
+    """One trial: parameters, curve, files, and why it failed."""
     from flows.commands.show import show_trial
 
     _print(show_trial(experiment, number, search), as_json)
@@ -159,7 +159,7 @@ def models(
     tracking_uri: Annotated[str, typer.Option(help="Where the registry is.")] = "sqlite:///mlruns/mlflow.db",
     as_json: AsJson = False,
 ) -> None:
-    """Registered models with versions, aliases, and the history of their champions."""
+    """Registered models: versions, aliases, past champions."""
     from flows.commands.models import show_models
 
     _print(show_models(model, tracking_uri), as_json)
@@ -216,7 +216,7 @@ def up(
     limit: Annotated[int, typer.Option(min=1, help="Most runs at a time, those that only skip included.")] = 4,
     tracking_uri: Annotated[str, typer.Option(help="The tracking store.")] = "sqlite:///mlruns/mlflow.db",
 ) -> None:
-    """As serve, with MLflow's UI: everything a person looks at, until Ctrl-C."""
+    """As serve, with MLflow's UI, until Ctrl-C."""
     from flows.commands.up import bring_up
 
     raise typer.Exit(bring_up(port, mlflow_port, limit, tracking_uri))
@@ -247,7 +247,7 @@ def sync(
     experiment: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="Only this one.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say again what a store missed: trials on record that Optuna or MLflow lack, runs without an owner, doubles."""
+    """Say again what a store missed. Trials on record that Optuna or MLflow lack, runs without an owner, doubles."""
     from flows.commands.sync import sync_searches
 
     _print(sync_searches(experiment), as_json)
@@ -262,7 +262,7 @@ def gc(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what nobody needs any more: never an unfinished search, never what champion or previous are made of."""
+    """Remove what nobody needs any more. Never an unfinished search, never what champion or previous are made of."""
     from flows.commands.collect import collect
 
     _print(collect(experiment, older_than, dry_run=dry_run), as_json)
@@ -274,7 +274,7 @@ def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Apply the remedies that cannot do harm.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check versions, devices, stores, locks and champions; every finding has a remedy."""
+    """Check versions, devices, stores, locks, champions. Every finding has a remedy."""
     from flows.commands.doctor import examine
 
     examination = examine(tracking_uri, fix=fix)
