@@ -96,7 +96,7 @@ def report(
     search: SearchId = None,
     as_json: AsJson = False,
 ) -> None:
-    """One self-contained HTML page on a search. The answer first, then what it rests on; a running search has one, too."""
+    """One self-contained HTML page on a search. The answer first, then what it rests on; running ones, too."""
     from flows.commands.report import make_report
 
     _print(make_report(experiment, output, search), as_json)
@@ -118,7 +118,7 @@ def predict(
     tracking_uri: Annotated[str, typer.Option(help="Where the registry is.")] = "sqlite:///mlruns/mlflow.db",
     as_json: AsJson = False,
 ) -> None:
-    """Predict raw rows, in their order: `prediction`, and for classes `probability_<label>`."""
+    """Predict raw rows in their order. Columns are `prediction`, and for classes `probability_<label>`."""
     from flows.commands.models import predict_source
 
     _print(predict_source(model, source, output, tracking_uri), as_json)
@@ -134,7 +134,7 @@ def promote(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put the latest search's winner through the gates again, or force a trial."""
+    """Judge the latest winner again, or force a trial."""
     from flows.commands.models import promote_trial
 
     _print(promote_trial(file, tuple(overrides or ()), search, trial, force, reason), as_json)
