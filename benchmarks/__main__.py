@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import cohort, folds, quality, race, totals
+from benchmarks import cohort, folds, prepare, quality, race, totals
 
 BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
     "cohort": cohort.main,
     "folds": folds.main,
+    "prepare": prepare.main,
     "race": race.main,
     "quality": quality.main,
     "totals": totals.main,

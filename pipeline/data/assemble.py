@@ -30,7 +30,7 @@ from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.data.values import numbers
 from pipeline.errors import DataError
 
-PREPARATION_VERSION: Final = 4
+PREPARATION_VERSION: Final = 5
 """Raised when the same data and config would give other tensors."""
 
 
@@ -160,6 +160,7 @@ def _spec(
             "kind": preprocessor.kind,
             "task": target.task,
             "labels": target.labels,
+            "class_counts": _class_counts(target, train),
             "target_mean": mean,
             "target_scale": scale,
             "n_train": len(train),
@@ -168,6 +169,13 @@ def _spec(
             **shape,
         }
     )
+
+
+def _class_counts(target: Target, train: Dataset) -> tuple[int, ...]:
+    if not target.labels:
+        return ()
+    codes = encode_labels(target.labels, target_of(train))
+    return tuple(np.bincount(codes, minlength=len(target.labels)).tolist())
 
 
 def _standardisation(raw: npt.NDArray[Any]) -> tuple[float, float]:
