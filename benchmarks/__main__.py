@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import cohort, folds, honesty, quality, race, totals
+from benchmarks import cohort, folds, honesty, prepare, quality, race, totals
 
 BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
     "cohort": cohort.main,
     "folds": folds.main,
     "honesty": honesty.main,
+    "prepare": prepare.main,
     "race": race.main,
     "quality": quality.main,
     "totals": totals.main,

@@ -10,6 +10,8 @@ from search_spaces.suggester import Suggester, Value
 
 NO_CLIPPING: Final = 0.0
 """How the parameter ``train.clip_norm`` says None."""
+IMBALANCE: Final = 3
+"""From this ratio of the largest class to the smallest, weights for classes are searched."""
 
 
 def suggest_optimisation(s: Suggester, spec: DataSpec, family: str) -> OptimisationConfig:
@@ -18,7 +20,9 @@ def suggest_optimisation(s: Suggester, spec: DataSpec, family: str) -> Optimisat
     Sources: rates of the adaptive methods up to 1e-2 (arXiv 2106.11959 tunes 1e-5 to 1e-2), widened for small networks;
     of SGD around 0.1 (arXiv 1512.03385); momentum 0.9 to 0.99 (Sutskever et al., ICML 2013) and somewhat below; weight
     decay 1e-6 to 1e-3 (arXiv 2106.11959) and 1e-4 to 1e-1 (arXiv 2410.24210) joined; label smoothing around 0.1
-    (arXiv 1512.00567); clipping after arXiv 1211.5063; focal loss arXiv 1708.02002; warm-up arXiv 1706.02677.
+    (arXiv 1512.00567); clipping after arXiv 1211.5063; focal loss arXiv 1708.02002; warm-up arXiv 1706.02677;
+    class weights between none and the inverse of the class's share (King and Zeng, Political Analysis 2001; arXiv
+    1901.05555 finds the best in between).
     """
     classes = spec.task != "regression"
     optimizer = s.choice("optimizer.name", ("adamw", "adam", "rmsprop", "sgd"))
@@ -42,12 +46,18 @@ def suggest_optimisation(s: Suggester, spec: DataSpec, family: str) -> Optimisat
         batch_size=s.choice("train.batch_size", batch_sizes(spec)),
         loss=s.choice("loss.name", _CLASS_LOSSES if classes else _REGRESSION_LOSSES),
         label_smoothing=s.number("loss.label_smoothing", 0.0, 0.2) if classes else 0.0,
+        class_weight_power=s.choice("loss.class_weight_power", (0.0, 0.5, 1.0)) if is_imbalanced(spec) else 0.0,
         clip_norm=None if clip_norm == NO_CLIPPING else clip_norm,
     )
 
 
 _CLASS_LOSSES: Final[tuple[LossName, ...]] = ("cross_entropy", "focal")
 _REGRESSION_LOSSES: Final[tuple[LossName, ...]] = ("mse", "huber", "mae")
+
+
+def is_imbalanced(spec: DataSpec) -> bool:
+    """Whether the largest class has so many times the rows of the smallest that weights are worth a choice."""
+    return bool(spec.class_counts) and max(spec.class_counts) >= IMBALANCE * max(1, min(spec.class_counts))
 
 
 def batch_sizes(spec: DataSpec) -> tuple[int, ...]:
@@ -87,5 +97,6 @@ def optimisation_params(config: OptimisationConfig) -> dict[str, Value]:
         "train.batch_size": config.batch_size,
         "loss.name": config.loss,
         "loss.label_smoothing": config.label_smoothing,
+        "loss.class_weight_power": config.class_weight_power,
         "train.clip_norm": NO_CLIPPING if config.clip_norm is None else config.clip_norm,
     }

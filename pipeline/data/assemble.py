@@ -169,6 +169,7 @@ def _spec(
             "kind": preprocessor.kind,
             "task": target.task,
             "labels": target.labels,
+            "class_counts": _class_counts(target, train),
             "target_mean": mean,
             "target_scale": scale,
             "n_train": len(train),
@@ -177,6 +178,13 @@ def _spec(
             **shape,
         }
     )
+
+
+def _class_counts(target: Target, train: Dataset) -> tuple[int, ...]:
+    if not target.labels:
+        return ()
+    codes = encode_labels(target.labels, target_of(train))
+    return tuple(np.bincount(codes, minlength=len(target.labels)).tolist())
 
 
 def _standardisation(raw: npt.NDArray[Any]) -> tuple[float, float]:

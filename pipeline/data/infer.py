@@ -15,7 +15,7 @@ from pipeline.data.dataset import Rows
 from pipeline.data.findings import Finding
 from pipeline.data.spec import Kind, Label, Task
 from pipeline.data.times import stamps, time_format
-from pipeline.data.values import numbers, texts
+from pipeline.data.values import number_texts, numbers, texts
 from pipeline.errors import DataError
 
 MIN_ROWS: Final = 10
@@ -177,6 +177,8 @@ def infer_columns(
 
 
 def _type_of(name: str, column: pd.Series, rows: Rows) -> tuple[ColumnType, Finding | None]:
+    if column.dtype.kind in "iuf" and not np.isinf(column.to_numpy()).any():
+        return _type_of_numbers(name, column, rows)
     text = texts(column)
     present = text.dropna()
     n_present, n_distinct = len(present), present.nunique()
@@ -215,6 +217,17 @@ def _type_of(name: str, column: pd.Series, rows: Rows) -> tuple[ColumnType, Find
     if n_distinct > TEXT_SHARE * n_present and n_present >= 10:
         return "drop", _dropped(name, f"has {n_distinct} distinct texts in {n_present} rows, so it identifies rows")
     return "categorical", None
+
+
+def _type_of_numbers(name: str, column: pd.Series, rows: Rows) -> tuple[ColumnType, Finding | None]:
+    """As `_type_of`, for a column of finite or missing numbers: writing them as text would take longest of all."""
+    values = numbers(column)
+    present = values[~np.isnan(values)]
+    if len(present) == 0:
+        return "drop", _dropped(name, "has no values")
+    if len(present) == len(values) and present.min() == present.max():
+        return "drop", _dropped(name, f"is always {number_texts(present[:1]).iloc[0]!r}")
+    return ("drop", _dropped(name, "counts the rows")) if _counts_rows(values, rows) else ("numeric", None)
 
 
 def _dates(name: str, column: pd.Series, format_: str) -> Finding:

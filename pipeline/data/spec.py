@@ -36,6 +36,8 @@ class DataSpec(BaseModel):
     n_features: Annotated[int, Field(ge=0, le=100_000)] = 0
     labels: tuple[Label, ...] = ()
     """Class labels in the order of the model's outputs; empty for regression."""
+    class_counts: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Training rows of each label; empty for regression, and where nobody counted."""
     target_mean: float = 0.0
     target_scale: Annotated[float, Field(gt=0)] = 1.0
     """Regression models predict ``(target - target_mean) / target_scale``."""
@@ -55,6 +57,8 @@ class DataSpec(BaseModel):
             raise ValueError(f"a binary task has 2 labels, but got {len(self.labels)}")
         if self.task == "multiclass" and len(self.labels) < 3:
             raise ValueError(f"a multiclass task has 3 or more labels, but got {len(self.labels)}")
+        if self.class_counts and len(self.class_counts) != len(self.labels):
+            raise ValueError(f"{len(self.labels)} labels have as many counts, but got {len(self.class_counts)}")
         if self.kind == "tabular" and self.n_numeric + len(self.cardinalities) == 0:
             raise ValueError("tabular data needs at least one column")
         if self.kind == "image" and min(self.channels, self.height, self.width) < 1:

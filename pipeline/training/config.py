@@ -38,6 +38,9 @@ class OptimisationConfig(BaseModel):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     loss: LossName = "cross_entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weight_power: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Rows weigh by how rare their class is: ``(rows / (classes * rows of it)) ** power``. 0: all alike; 1: every
+    class has the same weight in total, as scikit-learn's ``balanced``."""
     clip_norm: Annotated[float | None, Field(gt=0)] = None
     """Largest Euclidean norm of the whole gradient; None does not clip."""
 

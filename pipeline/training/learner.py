@@ -134,8 +134,8 @@ class SoloLearner:
         self._model = family.build(config.model, spec).to(device)
         self._parameters = [p for p in self._model.parameters() if p.requires_grad]
         self._optimizer = ModuleOptimizer(self._parameters, self._config)
-        self._loss = training_loss(self._config, spec.task)
-        self._plain_loss = plain_loss(self._config, spec.task)
+        self._loss = training_loss(self._config, spec, device)
+        self._plain_loss = plain_loss(self._config, spec, device)
         self._autocast = autocast(device, settings, spec)
         self._order = torch.Generator().manual_seed(config.seed)
         self._step = 0

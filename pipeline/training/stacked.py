@@ -18,7 +18,7 @@ from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.models import FAMILIES
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.learner import EVALUATION_VALUES, autocast, n_batches
-from pipeline.training.losses import FOCAL_GAMMA
+from pipeline.training.losses import FOCAL_GAMMA, class_weights
 from pipeline.training.rows import RowOptimizer
 from pipeline.training.schedule import rate_factor
 from pipeline.training.updates import STEPPED
@@ -138,10 +138,15 @@ class StackedLearner:
         self._clip = self._column([float("inf") if c is None else c for c in clips]) if any(clips) else None
         smoothing = [c.label_smoothing for c in chosen]
         self._smoothing = self._column(smoothing) if any(smoothing) else None
+        weights = [class_weights(c, self._spec) for c in chosen]
+        self._class_weights: Tensor | None = None
+        if any(w is not None for w in weights):
+            alike = (1.0,) * self._spec.n_outputs
+            self._class_weights = self._column([alike if w is None else w for w in weights])[:, 0]
         constant = all(c.schedule == "constant" and c.warmup == 0 for c in chosen)
         self._constant_rates = [c.lr for c in chosen] if constant else None
 
-    def _column(self, values: Sequence[float]) -> Tensor:
+    def _column(self, values: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
         return torch.tensor(values, device=self._device, dtype=torch.get_default_dtype())[:, None]
 
     @property
@@ -159,7 +164,10 @@ class StackedLearner:
             inputs = self._gather(self._train.inputs, rows)
             with self._autocast:
                 outputs_KBC = self._forward(self._parameters, self._buffers, inputs, self._generators)
-                losses_K = self._row_losses(outputs_KBC, target_KB, self._smoothing).mean(1)
+                losses_KB = self._row_losses(outputs_KBC, target_KB, self._smoothing)
+                if self._class_weights is not None:
+                    losses_KB = losses_KB * self._class_weights.gather(1, target_KB)
+                losses_K = losses_KB.mean(1)
             torch._foreach_copy_(self._gradients, torch.autograd.grad(losses_K, leaves, ones_K))
             self._shape_gradient()
             self._optimizer.step(self._rates())

@@ -101,6 +101,17 @@ def test_losses_fit_the_task() -> None:
     assert "loss.label_smoothing" not in numbers
 
 
+def test_class_weights_are_searched_where_classes_are_imbalanced() -> None:
+    spec = SPECS["tabular"]
+    counts = (60, 21, *(20,) * (len(spec.labels) - 2))
+    assert "loss.class_weight_power" not in parameter_names(spec, ("mlp",))
+    assert "loss.class_weight_power" not in parameter_names(
+        spec.model_copy(update={"class_counts": (9,) * 3}), ("mlp",)
+    )
+    imbalanced = parameter_names(spec.model_copy(update={"class_counts": counts}), ("mlp",))
+    assert imbalanced["loss.class_weight_power"] == Options((0.0, 0.5, 1.0))
+
+
 def test_sgd_has_a_rate_of_its_own() -> None:
     asked = default_params("mlp", SPECS["tabular"], ("mlp",))
     adaptive = asked.pop("optimizer.lr")

@@ -57,6 +57,27 @@ def test_l1_pulls_each_member_by_its_own_strength(tmp_path: Path, family: str) -
 
 
 @pytest.mark.parametrize("family", STACKED)
+def test_classes_weigh_as_each_member_says(tmp_path: Path, family: str) -> None:
+    data = make("image", "multiclass")
+    configs = []
+    for config, power in zip(cohort_of(family, data, 3, 2), (0.0, 0.5, 1.0), strict=True):
+        chosen = config.optimisation.model_copy(
+            update={"class_weight_power": power, "lr": 1e-3, "optimizer": "sgd", "label_smoothing": 0.1}
+        )
+        configs.append(config.model_copy(update={"optimisation": chosen}))
+    ours = together(configs, range(3), data, tmp_path / "together", {})
+    for trial, config in enumerate(configs):
+        theirs = alone(config, trial, data, tmp_path / "alone", {})
+        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+        unweighted = config.model_copy(
+            update={"optimisation": config.optimisation.model_copy(update={"class_weight_power": 0.0})}
+        )
+        other = alone(unweighted, trial, data, tmp_path / "unweighted", {})
+        same = other.curves[trial][-1].train_loss == theirs.curves[trial][-1].train_loss
+        assert same == (config.optimisation.class_weight_power == 0.0)
+
+
+@pytest.mark.parametrize("family", STACKED)
 def test_members_go_on_after_a_suspension_in_any_company(tmp_path: Path, family: str) -> None:
     """Suspended in a cohort; then one goes on alone and the others in another order with a newcomer."""
     data = make("image", "multiclass")
