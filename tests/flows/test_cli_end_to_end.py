@@ -144,7 +144,7 @@ def test_the_report_is_an_artifact_of_the_search_and_can_be_made_again(project: 
     logged = (folder / "report" / "report.html").read_text()
     card = (folder / "report" / "model-card.md").read_text()
     assert "promoted small v1" in card
-    assert "age (numeric)" in card
+    assert "- columns: age" in card
     made = project.here("report", "small", "-o", str(project.folder / "again.html"), "--json").json
     again = Path(made["report"]).read_text()
     for page in (logged, again):
