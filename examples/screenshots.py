@@ -25,6 +25,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from flows.search_flow import artifact_key
+
 PATIENCE_S = 60.0
 SETTLE_S = 2.0
 """Charts are drawn after the text is there."""
@@ -32,12 +34,11 @@ SETTLE_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A page, the text that says it is complete, and what to hide or click before the picture."""
+    """A page, the text that says it is complete, and how much of its height is shown."""
 
     name: str
     path: str
     wait_for: str
-    script: str = ""
     height: int = 900
 
 
@@ -69,16 +70,12 @@ class Page:
             time.sleep(0.2)
 
     def take(self, url: str, shot: Shot, width: int) -> bytes:
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=shot.height, deviceScaleFactor=1, mobile=False
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         self.call("Page.navigate", url=url + shot.path)
         self.wait_for(shot.wait_for)
         time.sleep(SETTLE_S)
-        if shot.script:
-            self.value(shot.script)
-            time.sleep(SETTLE_S)
-        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        clip = {"x": 0, "y": 0, "width": width, "height": shot.height, "scale": 1}
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png", clip=clip)["data"])
 
 
 @contextlib.contextmanager
@@ -130,15 +127,14 @@ def shots(api: str, experiment: str) -> list[Shot]:
     if run is None:
         raise SystemExit(f"error: {experiment} has no run that searched; run its deployment once")
     artifacts = _json(f"{api}/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
-    key = {artifact["type"]: artifact["key"] for artifact in artifacts if artifact["key"]}
+    name = artifact_key(experiment, "")
     ids = {artifact["key"]: artifact["id"] for artifact in artifacts if artifact["key"]}
     return [
         Shot("prefect-run", f"/runs/flow-run/{run['id']}", "report-"),
         Shot("prefect-deployment", f"/deployments/deployment/{deployment['id']}", run["name"]),
-        Shot("prefect-artifacts", "/artifacts", key["progress"]),
-        Shot("prefect-leaderboard", f"/artifacts/artifact/{ids[key['table']]}", "rank"),
-        Shot("prefect-summary", f"/artifacts/artifact/{ids[key['markdown']]}", "Finalists"),
-        Shot("prefect-history", f"/artifacts/artifact/{ids[key['image']]}", "every trial", height=480),
+        Shot("prefect-artifacts", "/artifacts", f"{name}-progress", height=440),
+        Shot("prefect-summary", f"/artifacts/artifact/{ids[f'{name}-summary']}", "Finalists"),
+        Shot("prefect-history", f"/artifacts/artifact/{ids[f'{name}-history']}", "every trial", height=490),
     ]
 
 

@@ -12,8 +12,12 @@ from contextlib import asynccontextmanager
 
 import httpx
 from prefect.client.orchestration import PrefectClient
+from prefect.exceptions import PrefectException
 
 from pipeline.errors import StoreError
+
+UNREACHABLE = (httpx.HTTPError, PrefectException)
+"""What a client raises whose server is gone or refuses."""
 
 
 @asynccontextmanager

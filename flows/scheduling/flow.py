@@ -21,6 +21,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from flows.environment import configure
 from flows.processes import end_with_parent, on_signals
+from flows.scheduling.client import UNREACHABLE
 from flows.scheduling.notify import notify
 from flows.workspace import Workspace, find_workspace
 from pipeline.config import ExperimentConfig, load_experiment
@@ -191,9 +192,17 @@ def _end(config: ExperimentConfig, event: str, line: str) -> State[Any]:
         case "failed":
             return Failed(message=line)
         case _:
-            with get_client(sync_client=True) as client:
-                client.update_flow_run(UUID(runtime.flow_run.id), tags=[*runtime.flow_run.tags, event])
+            _tag(event)
             return Completed(message=line)
+
+
+def _tag(event: str) -> None:
+    """Add a tag to this flow run. It is for people who look: without it the run is what it is."""
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(runtime.flow_run.id), tags=[*runtime.flow_run.tags, event])
+    except UNREACHABLE as error:
+        get_run_logger().warning("no tag %s: %s", event, error)
 
 
 def _tell(config: ExperimentConfig, event: str, line: str) -> None:

@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
 from flows.live import share_done, summary
+from flows.scheduling.client import UNREACHABLE
 from flows.search_flow import artifact_key
 from pipeline.search.progress import Progress
 
 BAR_EVERY_S = 3.0
 LOG_EVERY_S = 30.0
-_UNREACHABLE = (httpx.HTTPError, PrefectException)
 
 
 @contextmanager
@@ -40,7 +38,7 @@ def reporting(experiment: str) -> Iterator[Callable[[Progress], None]]:
                 bar = created
             else:
                 update_progress_artifact(bar, progress=share, description=summary(progress))
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             reachable = False
             get_run_logger().warning("no progress from here on: %s", error)
 

@@ -55,7 +55,7 @@ class Served:
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
         for _ in range(10):
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
+                with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                     text = answer.read()
                 return json.loads(text) if text else None
             except urllib.error.HTTPError as error:
