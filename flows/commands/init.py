@@ -11,6 +11,7 @@ import yaml
 
 from flows.commands.shown import Shown, lines
 from pipeline.config import ExperimentConfig, is_name
+from pipeline.data.checks.policy import ChecksConfig
 from pipeline.data.inspect import Inspection, inspect_source, test_beside
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
@@ -117,6 +118,7 @@ def experiment_text(name: str, source: str, test: str | None, target: str | None
     out += ["  # split by: random | stratified | group | time | kfold; group and time need the name of a `column`"]
     out += _types(seen)
     out += [
+        f"# checks: {{leakage: error}}  # error | warn | off, for {', '.join(ChecksConfig.model_fields)}",
         "search:",
         *_line("  ", "families", list(families), "fewer train more trials each"),
         *_line("  ", "metric", metric, " | ".join(metrics_for(seen.task))),

@@ -61,13 +61,13 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Annotated[str, Field(min_length=1)]
-    """A file (relative to the experiment file) or ``sklearn:NAME``."""
+    """A file, a folder of class folders of images, or ``sklearn:NAME``; paths start from the current folder."""
     target: ColumnName | None = None
     """The column to predict, or the array of an npz file. Formats that carry their own labels need none."""
     kind: Literal["auto"] | Kind = "auto"
     task: Literal["auto"] | Task = "auto"
     test: Annotated[str, Field(min_length=1)] | None = None
-    """A separate test file; all of it is the sealed test."""
+    """A separate test file or folder; all of it is the sealed test."""
     split: SplitConfig = SplitConfig()
     types: dict[ColumnName, ColumnType] = Field(default_factory=dict)
     """Column types that are not left to inference, by column name."""

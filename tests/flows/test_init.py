@@ -21,6 +21,7 @@ from tests.flows.project import make_table
 SETS = {
     # data set: target, then the kind, task, metric and split that are inferred
     "air_passengers": ("Passengers", "tabular", "regression", "rmse", "time"),
+    "cifar10_png_folder": (None, "image", "multiclass", "accuracy", "stratified"),
     "credit_g": ("credit_risk", "tabular", "binary", "roc_auc", "kfold"),
     "italy_power_demand": (None, "sequence", "binary", "roc_auc", "kfold"),
     "japanese_vowels": (None, "sequence", "multiclass", "accuracy", "kfold"),

@@ -27,8 +27,7 @@ LARGEST_MADE: Final = 128
 """Images of several sizes, or of a larger one, become at most so many pixels a side."""
 _GREY: Final = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 _UNREADABLE: Final = (
-    OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError,
-    Image.DecompressionBombWarning, EOFError, IndexError,
+    OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError, EOFError, IndexError,
 )  # fmt: skip
 """What Pillow raises for files that are damaged, no images, or bombs."""
 
@@ -70,6 +69,12 @@ def decode(
     Raises:
         DataError: no picture is left, there are more values than a data set may have, or `strict`.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's about damaged metadata, and about sizes below our own bound
+        return _decode(pictures, where, shape, strict)
+
+
+def _decode(pictures: Sequence[Picture], where: Path, shape: tuple[int, ...] | None, strict: bool) -> Decoded:
     looks = [_look(picture) for picture in pictures]
     bad = {i: look for i, look in enumerate(looks) if isinstance(look, str)}
     good = {i: look for i, look in enumerate(looks) if not isinstance(look, str)}
@@ -129,9 +134,7 @@ def _pixels(picture: Picture, channels: int, size: Size) -> npt.NDArray[Any] | s
 def _opened(picture: Picture) -> Image.Image:
     """Raises one of `_UNREADABLE` for what is no image or too large; nothing is decoded yet."""
     file = io.BytesIO(picture.content) if isinstance(picture.content, bytes) else picture.content
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of our own bound, and of damage in metadata
-        image = Image.open(file, formats=FORMATS)
+    image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
