@@ -162,6 +162,11 @@ def test_of_missed_ticks_one_is_caught_up_with_and_a_run_without_a_process_is_ca
     assert served.state(missed[0])[2].startswith("skipped: nobody served at")
     assert served.state(orphan)[0] == "CANCELLED"
     served.api(f"flow_runs/{missed[-1]}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+
+    served.project.here("schedule", "small", "--resume")
+    wait_for(lambda: served.late("small"))
+    served.project.here("schedule", "small", "--pause")
+    assert not served.late("small"), "a pause starts nothing that is late either"
     served.api("work_pools/automl", {"is_paused": False}, method="PATCH")
 
 
