@@ -79,12 +79,12 @@ def change_schedule(experiment: str, change: Change) -> Shown:
     name = experiment_name(experiment)
     if _nothing_yet(_workspace()):
         raise InputError(f"{name} is not scheduled", "nothing is scheduled here")
-    from flows.scheduling.deployments import find_or_refuse
+    from flows.scheduling.deployments import find_or_refuse, pause
 
     async def go(client: PrefectClient) -> None:
         deployment = await find_or_refuse(client, name)
         if change == "pause":
-            await client.pause_deployment(deployment.id)
+            await pause(client, deployment)
         elif change == "resume":
             await client.resume_deployment(deployment.id)
         else:

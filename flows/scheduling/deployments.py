@@ -173,6 +173,16 @@ async def _runs(
     )
 
 
+async def pause(client: PrefectClient, deployment: DeploymentResponse) -> None:
+    """Start nothing more. Prefect forgets the ticks to come, but would still start those that are late."""
+    await client.pause_deployment(deployment.id)
+    late = await _runs(client, deployment.id, [StateType.SCHEDULED], FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC, PAGE)
+    for run in late:
+        if run.auto_scheduled:
+            await client.set_flow_run_state(run.id, Cancelled(message="skipped: the schedule was paused"), force=True)
+            await client.update_flow_run(run.id, tags=[*run.tags, "skipped"])
+
+
 async def tidy(client: PrefectClient, workspace: Workspace, now: datetime.datetime) -> list[str]:
     """Before anything runs: runs whose process died with an earlier `automl serve` are Cancelled, and of the ticks that
     were missed only the latest is caught up with.

@@ -108,6 +108,11 @@ class Served:
         """Runs of a deployment that have started."""
         return [run["name"] for run in self._runs(name, ["PENDING", "RUNNING", "CANCELLING"])]
 
+    def late(self, name: str) -> list[str]:
+        """Ticks of a deployment that have passed, and of which nothing has started."""
+        now = datetime.datetime.now(datetime.UTC).isoformat()
+        return [run["name"] for run in self._runs(name, ["SCHEDULED"]) if run["expected_start_time"] < now]
+
     def _runs(self, name: str, states: list[str]) -> Any:
         of_deployment = {"name": {"any_": [name]}}
         in_states = {"state": {"type": {"any_": states}}}

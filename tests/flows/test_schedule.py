@@ -119,7 +119,10 @@ def test_ticks_search_new_data_once_and_promote_by_the_gate_only(served: Served)
     assert [search.status for search in searches] == ["finished"] * 2, "one for each data"
     assert len(project.records()) == 5, "what was changed in the UI reached the run"
     skipped = said("skipped")
-    assert all(line.startswith("skipped: ") and ("unchanged" in line or "is running" in line) for line in skipped)
+    assert all(
+        line.startswith("skipped: ") and any(why in line for why in ("unchanged", "is running", "paused"))
+        for line in skipped
+    )
     one, two = said("promoted", "finished")
     assert one.startswith("promoted v1: ")
     assert two.startswith("promoted v2: " if project.champion() == 2 else "champion v1 unchanged: ")
@@ -159,6 +162,11 @@ def test_of_missed_ticks_one_is_caught_up_with_and_a_run_without_a_process_is_ca
     assert served.state(missed[0])[2].startswith("skipped: nobody served at")
     assert served.state(orphan)[0] == "CANCELLED"
     served.api(f"flow_runs/{missed[-1]}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+
+    served.project.here("schedule", "small", "--resume")
+    wait_for(lambda: served.late("small"))
+    served.project.here("schedule", "small", "--pause")
+    assert not served.late("small"), "a pause starts nothing that is late either"
     served.api("work_pools/automl", {"is_paused": False}, method="PATCH")
 
 
