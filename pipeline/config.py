@@ -176,7 +176,7 @@ class Gate(_Section):
     min: float | None = None
     max: float | None = None
     beats: Literal["champion"] | None = None
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.5
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     """Of the paired bootstrap on the same sealed rows: the share of resamples in which the challenger is better."""
 
     @model_validator(mode="before")
