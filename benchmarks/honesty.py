@@ -2,7 +2,7 @@
 
     python -m benchmarks honesty [--sets 20] [--draws 40] [--confidence 0.95] [--json FILE]
 
-Each data set is learned once, by the MLP default. Then test sets of 100 to 3,000 rows are drawn again and again; a
+Each data set is learned once, by the MLP default. Then test sets of 100 to 800 rows are drawn again and again; a
 score's interval should hold the score on 200,000 fresh rows in `confidence` of the draws. A/A: the same configuration
 with another seed challenges the champion on the same test rows, and should seldom be promoted by ``beats: champion``.
 Power: a challenger that was trained on eight times as many rows is better, and should be promoted.
@@ -32,13 +32,13 @@ from pipeline.training.metrics import validation_metrics
 from search_spaces import default_trial
 
 TASKS: Final[tuple[Task, ...]] = ("binary", "multiclass", "regression")
-N_TEST: Final = (100, 300, 1000, 3000)
+N_TEST: Final = (100, 200, 400, 800)
 N_TRAIN: Final = (200, 1000)
 N_FRESH: Final = 200_000
 N_MORE: Final = 8
 N_FEATURES: Final = 8
 EPOCHS: Final = 8
-N_RESAMPLES: Final = 1000
+N_RESAMPLES: Final = 500
 CPU: Final = torch.device("cpu")
 
 

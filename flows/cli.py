@@ -125,6 +125,20 @@ def predict(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL[@ALIAS]", help="A registered model; the alias is champion.")],
+    rows: Annotated[str, typer.Option("--check", metavar="INPUT", help="Raw rows on which file and model must agree.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="ONNX file to write.")],
+    tracking_uri: Annotated[str, typer.Option(help="Where the registry is.")] = "sqlite:///mlruns/mlflow.db",
+    as_json: AsJson = False,
+) -> None:
+    """Write a model as one ONNX file, preprocessing inside; what cannot be inside is said."""
+    from flows.commands.export import export_model
+
+    _print(export_model(model, rows, output, tracking_uri), as_json)
+
+
+@app.command()
 def promote(
     file: ExperimentFile,
     trial: Annotated[int | None, typer.Option(help="Another trial than the winner.")] = None,

@@ -28,7 +28,7 @@ from pipeline.text import shown
 NONE_YET = "no registered models yet; `automl run FILE` registers the first"
 
 
-def _registry(workspace: Workspace, tracking_uri: str) -> Any:
+def open_registry(workspace: Workspace, tracking_uri: str) -> Any:
     """The registry of an existing store.
 
     Raises:
@@ -77,7 +77,7 @@ def _check_output(output: Path) -> None:
         raise InputError(f"the output {shown(str(output))} cannot be written", "choose another folder")
 
 
-def _version(registry: Any, model: str) -> ModelVersion:
+def find_version(registry: Any, model: str) -> ModelVersion:
     """The version that ``NAME``, ``NAME@alias`` or ``NAME/3`` means.
 
     Raises:
@@ -102,8 +102,8 @@ def predict_source(model: str, source: str, output: Path, tracking_uri: str) -> 
     _check_output(output)
     _parts(model)
     workspace = find_workspace()
-    registry = _registry(workspace, tracking_uri)
-    version = _version(registry, model)
+    registry = open_registry(workspace, tracking_uri)
+    version = find_version(registry, model)
     with tempfile.TemporaryDirectory(prefix="automl-predict-") as scratch:
         predictor: Predictor = load_version(registry, version, Path(scratch))
         spec = predictor.spec
@@ -177,7 +177,7 @@ def rollback_model(model: str, reason: str, tracking_uri: str) -> Shown:
     """The previous champion becomes the champion again, after it has been loaded and verified."""
     _check_name(model)
     workspace = find_workspace()
-    registry = _registry(workspace, tracking_uri)
+    registry = open_registry(workspace, tracking_uri)
     with tempfile.TemporaryDirectory(prefix="automl-rollback-") as scratch:
 
         def verify(version: ModelVersion) -> None:
@@ -195,7 +195,7 @@ def show_models(model: str | None, tracking_uri: str) -> Shown:
     workspace = find_workspace()
     if model is None and not workspace.has_store(tracking_uri):
         return lines({}, NONE_YET)
-    registry = _registry(workspace, tracking_uri)
+    registry = open_registry(workspace, tracking_uri)
     names = registry.names() if model is None else (model,)
     found = {name: registry.versions(name) for name in names}
     if model is not None and not found[model]:

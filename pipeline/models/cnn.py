@@ -162,8 +162,9 @@ class Convolution(nn.Module):
         return self.activation(_silence(y_BCHW, lengths_B, 0.0)), lengths_B
 
     def _normalised(self, y_BCHW: Tensor, lengths_B: Tensor | None) -> Tensor:
-        """Statistics are over valid steps only: how far a batch is padded must not change them."""
-        if lengths_B is None or isinstance(self.norm, nn.Identity):
+        """Statistics are over valid steps only: how far a batch is padded must not change them. A file that is exported
+        has its statistics, and what they make of padding is silenced after."""
+        if lengths_B is None or isinstance(self.norm, nn.Identity) or torch.compiler.is_exporting():
             out: Tensor = self.norm(y_BCHW)
             return out
         valid_BHW = _valid(y_BCHW, lengths_B)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal
 
+import torch
 from torch import Tensor, nn
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
@@ -38,6 +39,8 @@ def init_head(layer: nn.Linear) -> None:
 
 def unequal(lengths_B: Tensor | None, n_steps: int) -> Tensor | None:
     """The lengths, where some row may be shorter than the batch; None where all rows are known to be full."""
+    if torch.compiler.is_exporting():  # a file must answer for all rows, not as for the example's
+        return lengths_B
     # On a GPU the question would make the host wait for the device; there the masks are cheap.
     if lengths_B is not None and lengths_B.device.type == "cpu" and bool((lengths_B >= n_steps).all()):
         return None

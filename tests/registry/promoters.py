@@ -41,6 +41,8 @@ WRITES: Final = ((books, "append_line"), (books, "write_atomic"), (promotion, "c
 MOST_WRITES: Final = 12
 """Of one promotion, about: after which of them a racer is killed is drawn."""
 AT_ONCE: Final = 4
+PACE_S: Final = 0.1
+"""Better candidates come later, about, so that many of them promote before the best one does."""
 
 
 class Reaper:
@@ -150,7 +152,7 @@ def race(promoter: Promoter, name: str, n: int, kills: bool, seed: int) -> dict[
     def one(score: int, kill_at: int | None) -> None:
         if kill_at is not None:
             Reaper(kill_at)
-        time.sleep(random.Random(seed + score).random() * 0.2)
+        time.sleep(score * PACE_S * (0.5 + random.Random(seed + score).random()))
         promoter.promote(name, score)
 
     waiting = list(range(n))

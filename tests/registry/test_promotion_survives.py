@@ -127,6 +127,7 @@ def test_many_promoters_under_kills_end_with_the_best_champion_and_a_linear_ledg
     work = {"name": f"round-{number}", "n": N_PROMOTERS, "kills": True, "seed": number}
     (seen,) = promoters(given, ("race", work))
     print(f"{seen['killed']} kills, {len(seen['moves'])} moves")
+    assert seen["killed"] > 0
     assert seen["score"] == N_PROMOTERS - 1
     assert len(set(seen["versions"].values())) == len(seen["versions"]), "no candidate is registered twice"
     assert is_linear(seen["moves"])
