@@ -159,7 +159,7 @@ def serving(project: Project, *, compressed: bool = True) -> Iterator[Served]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", str(port)], cwd=project.folder,
+        [*COMMAND, "serve", "--port", str(port), "--limit", "2"], cwd=project.folder,
         env=project.environment() | (QUICK if compressed else {}),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
