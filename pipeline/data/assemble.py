@@ -32,7 +32,7 @@ from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.data.values import numbers
 from pipeline.errors import DataError
 
-PREPARATION_VERSION: Final = 5
+PREPARATION_VERSION: Final = 6
 """Raised when the same data and config would give other tensors."""
 
 
@@ -157,7 +157,7 @@ def _spec(
         shape = {
             "n_numeric": preprocessor.n_numeric,
             "cardinalities": preprocessor.cardinalities,
-            "bins": bins_of(inputs.x.numpy()),
+            "bins": bins_of(inputs.x.numpy(), preprocessor.n_hashed),
         }
     elif isinstance(preprocessor, ImagePreprocessor):
         shape = {"channels": preprocessor.channels, "height": preprocessor.height, "width": preprocessor.width}

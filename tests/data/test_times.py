@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.data.config import DataConfig
+from pipeline.data.prepare import prepare
 from pipeline.data.preprocess.datetimes import fit_datetime
-from pipeline.data.preprocess.words import LEAST_FEATURES, fit_text
+from pipeline.data.preprocess.words import LEAST_FEATURES, MOST_FEATURES, fit_text
 from pipeline.data.times import in_time_order, stamps, time_format
 from pipeline.errors import DataError
 
@@ -71,6 +75,18 @@ def test_text_is_hashed_to_the_same_numbers_everywhere() -> None:
     assert first.shape == (3, column.n_features)
     assert np.linalg.norm(first, axis=1) == pytest.approx([column.n_features**0.5, 0, column.n_features**0.5])
     assert (column.encode(pd.Series(["a good film"])) == first[:1]).all()
+
+
+def test_hashed_words_get_no_bins(tmp_path: Path) -> None:
+    texts = [f"{'good' if i % 2 else 'bad'} film number {i} of many" for i in range(80)]
+    table = pd.DataFrame({"x": range(80, 0, -1), "t": texts, "y": [i % 2 for i in range(80)]})
+    table["x"] = table["x"] * 7 % 31
+    table.to_csv(tmp_path / "a.csv", index=False)
+    prepared = prepare(DataConfig(source="a.csv", target="y"), tmp_path, tmp_path / "store")
+    assert prepared.schema == {"x": "numeric", "t": "text"}
+    assert len(prepared.spec.bins) == prepared.spec.n_numeric == 1 + MOST_FEATURES
+    assert len(prepared.spec.bins[0]) > 2
+    assert set(prepared.spec.bins[1:]) == {(0.0,)}
 
 
 def test_more_rows_get_fewer_features() -> None:

@@ -87,6 +87,11 @@ class TabularPreprocessor(BaseModel):
         return numeric + sum(c.width for c in self.datetime) + sum(c.n_features for c in self.text)
 
     @property
+    def n_hashed(self) -> int:
+        """Columns at the end of ``Inputs.x`` that are hashed words."""
+        return sum(column.n_features for column in self.text)
+
+    @property
     def cardinalities(self) -> tuple[int, ...]:
         return tuple(column.cardinality for column in self.categorical)
 
@@ -151,9 +156,14 @@ def fit_tabular(frame: pd.DataFrame, types: Mapping[str, ColumnType]) -> Tabular
     )
 
 
-def bins_of(x: npt.NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:
-    """Edges of at most `MAX_BINS` quantile bins per column of transformed training values, ascending."""
-    return tuple(_edges(column) for column in x.T)
+def bins_of(x: npt.NDArray[np.float32], n_hashed: int = 0) -> tuple[tuple[float, ...], ...]:
+    """Edges of at most `MAX_BINS` quantile bins per column of transformed training values, ascending.
+
+    Args:
+        n_hashed: columns at the end that get no bins: hashed words are nearly all 0, and there are a thousand of them.
+    """
+    binned = x.shape[1] - n_hashed
+    return tuple(_edges(column) for column in x.T[:binned]) + ((0.0,),) * n_hashed
 
 
 def _edges(column: npt.NDArray[np.float32]) -> tuple[float, ...]:
