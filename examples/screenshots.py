@@ -132,7 +132,6 @@ def shots(api: str, experiment: str) -> list[Shot]:
     return [
         Shot("prefect-run", f"/runs/flow-run/{run['id']}", "report-"),
         Shot("prefect-deployment", f"/deployments/deployment/{deployment['id']}", run["name"]),
-        Shot("prefect-artifacts", "/artifacts", f"{name}-progress", height=440),
         Shot("prefect-summary", f"/artifacts/artifact/{ids[f'{name}-summary']}", "Finalists"),
         Shot("prefect-history", f"/artifacts/artifact/{ids[f'{name}-history']}", "every trial", height=490),
     ]
