@@ -238,12 +238,21 @@ MAX_ENCODED: Final = 2**14
 def most_bins(spec: DataSpec) -> int:
     """Bins a numeric column can usefully have: what the data offers, less for many columns; 0 where there are none."""
     offered = max((len(set(edges)) - 1 for edges in spec.bins), default=0)
+    if _mostly_without_bins(spec):
+        return 0
     return max(0, min(offered, MAX_ENCODED // max(1, spec.n_numeric) - 1))
 
 
 def most_embedding(spec: DataSpec) -> int:
     """Width that `MLPConfig.d_numeric_embedding` can usefully have here."""
-    return MAX_ENCODED // spec.n_numeric if spec.n_numeric else 0
+    if spec.n_numeric == 0 or _mostly_without_bins(spec):
+        return 0
+    return MAX_ENCODED // spec.n_numeric
+
+
+def _mostly_without_bins(spec: DataSpec) -> bool:
+    """Whether most columns are hashed words, say: encoding them all would be a thousand times the work for a few."""
+    return 2 * sum(len(set(edges)) < 2 for edges in spec.bins) > spec.n_numeric
 
 
 def default(spec: DataSpec) -> MLPConfig:

@@ -7,7 +7,16 @@ import torch
 
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
-from pipeline.models.mlp import MLP, CategoricalEncoder, MLPConfig, NumericEncoder, SequenceEncoder, default, most_bins
+from pipeline.models.mlp import (
+    MLP,
+    CategoricalEncoder,
+    MLPConfig,
+    NumericEncoder,
+    SequenceEncoder,
+    default,
+    most_bins,
+    most_embedding,
+)
 from tests.models.examples import SPECS
 
 TABLE = SPECS["tabular"]
@@ -84,3 +93,13 @@ def test_a_sequence_is_cut_or_padded_to_the_training_length() -> None:
     assert not short[:, 4 * 3 :].any()
     long = torch.randn(2, 20, 3)
     assert torch.equal(encoder(Inputs(long, None, torch.tensor([20, 20]))), long[:, : spec.n_steps].flatten(1))
+
+
+def test_hashed_words_are_read_as_they_are() -> None:
+    """A thousand columns without bins beside one with: no column is encoded, so the first layer stays small."""
+    spec = DataSpec(
+        kind="tabular", task="binary", n_numeric=1025, bins=((0.0, 1.0, 2.0), *((0.0,),) * 1024), labels=(0, 1),
+        n_train=100, n_validation=20,
+    )  # fmt: skip
+    assert (most_bins(spec), most_embedding(spec)) == (0, 0)
+    assert (default(spec).n_bins, default(spec).d_numeric_embedding) == (0, 0)
