@@ -124,7 +124,7 @@ def holder_of(path: Path) -> str | None:
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except BlockingIOError:
         return path.read_text().strip() or "another process"

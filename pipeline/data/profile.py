@@ -59,7 +59,8 @@ def profile(data: Dataset, schema: Mapping[str, str], target: str, *, is_quantit
         is_quantity: whether the target is a number and no class.
     """
     assert data.target is not None, "only labelled data is prepared"
-    columns = [_numeric(name, values) for name, values in _summaries(data)]
+    with np.errstate(invalid="ignore"):  # a series with infinite values has no mean: it counts as missing
+        columns = [_numeric(name, values) for name, values in _summaries(data)]
     if isinstance(data.features, pd.DataFrame):
         for name, kind in schema.items():
             values = data.features[name]
