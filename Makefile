@@ -33,7 +33,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --numprocesses 2 --dist loadfile
 
 chaos: $(STAMP)
 	$(BIN)/pytest -q -s -m 'chaos or slow' tests/chaos
