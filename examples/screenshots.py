@@ -133,7 +133,6 @@ def shots(api: str, experiment: str) -> list[Shot]:
         Shot("prefect-run", f"/runs/flow-run/{run['id']}", "report-"),
         Shot("prefect-deployment", f"/deployments/deployment/{deployment['id']}", run["name"]),
         Shot("prefect-summary", f"/artifacts/artifact/{ids[f'{name}-summary']}", "Finalists"),
-        Shot("prefect-history", f"/artifacts/artifact/{ids[f'{name}-history']}", "every trial", height=490),
     ]
 
 

@@ -15,6 +15,8 @@ from pipeline.objective import METRICS
 from pipeline.records import TrialRecord
 
 MOST_AXES: Final = 7
+HEADING: Final = 50.0
+"""Height of a heading and a legend."""
 DECADES: Final = 20.0
 """A parameter that spans more than this ratio is drawn on a logarithmic axis."""
 
@@ -24,11 +26,16 @@ def families_of(records: Sequence[TrialRecord]) -> dict[str, str]:
     return {family: f"s{number}" for number, family in enumerate(sorted({r.family for r in records}))}
 
 
-def history(records: Sequence[TrialRecord]) -> str:
-    """Every trial's score in the order of the trials, and the best so far."""
+def history(records: Sequence[TrialRecord], heading: str = "") -> str:
+    """Every trial's score in the order of the trials, and the best so far; with a heading and a legend in it where the
+    drawing has no page around it to say them."""
     scored = [r for r in records if r.objective is not None]
     objective, colours = METRICS[records[0].metric], families_of(records)
     chart = Chart("Score of every trial, and the best so far")
+    if heading:
+        chart.top += HEADING
+        chart.height += HEADING
+        _head(chart, heading, colours)
     complete = [r for r in scored if r.state == "COMPLETE"]
     x = scale_of([float(r.number) for r in records], *chart.across)
     y = scale_of(_clipped([r.objective or 0.0 for r in scored], complete), *chart.upward)
@@ -51,6 +58,19 @@ def history(records: Sequence[TrialRecord]) -> str:
         else:
             chart.cross(*at, f"{colours[record.family]} x", tip)
     return chart.svg()
+
+
+def _head(chart: Chart, heading: str, colours: Mapping[str, str]) -> None:
+    chart.text(chart.left, 18, heading, kind="c")
+    at, y = chart.left + 4, 38.0
+    for family, colour in colours.items():
+        chart.dot(at, y, colour)
+        chart.text(at + 8, y + 4, family)
+        at += 62
+    chart.cross(at, y, "s5 x")
+    chart.text(at + 8, y + 4, "pruned")
+    chart.path([(at + 62, y), (at + 86, y)], "best")
+    chart.text(at + 92, y + 4, "best so far")
 
 
 def curves(records: Sequence[TrialRecord], finalists: Sequence[int], colours: Mapping[str, str]) -> str:

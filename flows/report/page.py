@@ -19,6 +19,12 @@ from pipeline.redaction import redacted
 STYLE: Final = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 
+def picture(drawing: str) -> str:
+    """A drawing as a file of its own, with the page's style in it."""
+    start, rest = drawing.removeprefix("<svg").split(">", 1)
+    return f'<svg xmlns="http://www.w3.org/2000/svg"{start}><style>{STYLE}</style>{rest}'
+
+
 def render(material: Material) -> str:
     """The whole page. It names no other file, and its policy forbids scripts and everything that is not in it."""
     style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()

@@ -9,7 +9,6 @@ from flows.leaderboard import leaderboard, to_csv
 from flows.stages.drift import DRIFT, ChampionDrift, drift_markdown, read_drift
 from flows.stages.evaluate import EVALUATION, Evaluated
 from flows.stages.experiment import Experiment
-from flows.stages.history import history_svg
 from flows.stages.promote import Promotion
 from flows.stores import Stores
 from flows.workspace import Workspace
@@ -47,9 +46,8 @@ def report_stage(
     write_atomic(directory / SUMMARY, text.encode())
     evaluation = evaluated.evaluation
     page, card = write_report(experiment.workspace, state, experiment.config.registered_model)
+    _write_history(directory, records, f"{state.id}: {evaluation.metric} of {len(records)} trials")
     counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
-    title = f"{state.id}: {evaluation.metric} of {len(records)} trials"
-    write_atomic(directory / HISTORY, history_svg(records, title).encode())
     metrics = {
         f"best/{evaluation.metric}": evaluation.winner.validation,
         "n/complete": float(counts["COMPLETE"]),
@@ -73,6 +71,14 @@ def report_stage(
         tags["automl.drift"] = moved.data.line
     stores.tracker.finish_search(state.id, "FINISHED", metrics, tags, files)
     return directory / SUMMARY
+
+
+def _write_history(directory: Path, records: list[TrialRecord], heading: str) -> None:
+    """The report's chart of all trials, for those who look at it in MLflow or Prefect."""
+    from flows.report.charts import history
+    from flows.report.page import picture
+
+    write_atomic(directory / HISTORY, picture(history(records, heading)).encode())
 
 
 def write_report(workspace: Workspace, state: SearchState, model: str) -> tuple[Path, Path]:

