@@ -38,14 +38,14 @@ def result_line(evaluated: Evaluated, promotion: Promotion) -> str:
         return line if comparison is None else f"{line}, difference to v{evaluation.champion} {comparison}"
     if promotion.version is not None:
         return f"champion v{promotion.version} is from this search already"
-    champion = "no champion" if evaluation.champion is None else f"champion v{evaluation.champion} unchanged"
     failed = [gate for gate in promotion.gates if not gate.passed]
+    if not failed:  # switched off, or somebody is to approve: the promotion says it
+        return promotion.line
+    champion = "no champion" if evaluation.champion is None else f"champion v{evaluation.champion} unchanged"
     reasons = [] if comparison is None else [f"difference {comparison}"]
     if evaluation.champion_problem is not None:
         reasons.append(f"not comparable, {evaluation.champion_problem}")
     reasons += [f"{gate.gate} not passed ({gate.evidence})" for gate in failed if not gate.gate.startswith("beats")]
-    if not failed:
-        reasons.append("promotion is switched off")
     return f"{champion}: {', '.join(reasons)}"
 
 

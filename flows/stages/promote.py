@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
@@ -70,27 +71,28 @@ def promote_stage(
         ChampionMovedError: the champion moves faster than we compare.
     """
     promotes = promotes or asked
-    for _ in range(COMPARISONS - 1):
+    for n in range(1, COMPARISONS + 1):
         try:
-            return _recorded(
-                experiment, state, _promote(experiment, state, evaluated, prepared, stores.registry, asked, promotes)
+            promotion = _promote(
+                experiment, state, evaluated, prepared, stores.registry, asked=asked, promotes=promotes
             )
+            break
         except ChampionMovedError:
+            if n == COMPARISONS:
+                raise
             evaluated = evaluate_stage(experiment, prepared, state, stores)
-    return _recorded(
-        experiment, state, _promote(experiment, state, evaluated, prepared, stores.registry, asked, promotes)
-    )
+    _record(experiment.workspace.search(state.id), promotion)
+    return promotion
 
 
-def _recorded(experiment: Experiment, state: SearchState, promotion: Promotion) -> Promotion:
+def _record(directory: Path, promotion: Promotion) -> None:
     """Keep what became of the winner. Gates that were judged stay: a champion is not judged again."""
-    path = experiment.workspace.search(state.id) / PROMOTION
+    path = directory / PROMOTION
     if promotion.gates or not path.exists():
         said = PromotionRecord(
             promoted=promotion.promoted, line=promotion.line, gates=promotion.gates, version=promotion.version
         )
         write_atomic(path, said.model_dump_json(indent=1).encode())
-    return promotion
 
 
 def _promote(
@@ -99,6 +101,7 @@ def _promote(
     evaluated: Evaluated,
     prepared: Prepared,
     registry: ModelRegistry,
+    *,
     asked: bool,
     promotes: bool,
 ) -> Promotion:

@@ -12,6 +12,7 @@ import pytest
 from flows.stages import promote as stage
 from flows.stages.evaluate import Evaluated
 from flows.stages.experiment import Experiment
+from flows.stages.outcome import result_line
 from flows.stages.promote import PROMOTION, Promotion, PromotionRecord, promote_stage
 from flows.stores import Stores, _Opened
 from flows.workspace import Workspace
@@ -89,6 +90,7 @@ def test_approve_registers_and_waits_until_somebody_asks(search: Stage) -> None:
     waiting = search.promote("approve")
     assert not waiting.promoted
     assert "waits for approval" in waiting.line
+    assert result_line(waiting.evaluated, waiting) == waiting.line, "in the morning, too"
     assert search.champion is None
     assert len(search.stores.registry.versions("digits")) == 1
     assert search.promote("approve", asked=True).promoted
