@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pipeline.models.layers import Activation
+from pipeline.models.products import bmm
 
 BATCH_NORM_MOMENTUM, NORM_EPS = 0.1, 1e-5
 """Of torch's batch and layer normalisation, which the ordinary modules use."""
@@ -58,14 +59,20 @@ def _cast(x_KBD: Tensor, parameters: Mapping[str, Tensor], name: str) -> tuple[T
     return x_KBD.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
+def _place(weight: Tensor) -> Tensor | None:
+    """Where a weight's gradient is to lie: in the `grad` that it was given, whose values nobody needs any more."""
+    return weight.grad if weight.is_leaf else None
+
+
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x_KBD: Tensor, weight_KWD: Tensor, bias_KW: Tensor | None, activation: Activation | Literal["none"]
     ) -> Tensor:
-        w_KDW = weight_KWD.transpose(1, 2)
-        z_KBW = torch.bmm(x_KBD, w_KDW) if bias_KW is None else torch.baddbmm(bias_KW[:, None], x_KBD, w_KDW)
-        ctx.activation, ctx.has_bias = activation, bias_KW is not None
+        z_KBW = bmm(x_KBD, weight_KWD.transpose(1, 2))
+        if bias_KW is not None:
+            z_KBW += bias_KW[:, None]
+        ctx.activation, ctx.has_bias, ctx.into = activation, bias_KW is not None, _place(weight_KWD)
         match activation:
             case "none":
                 ctx.save_for_backward(x_KBD, weight_KWD)
@@ -84,8 +91,8 @@ class _Linear(torch.autograd.Function):
         x_KBD, weight_KWD, *saved = ctx.saved_tensors
         if saved:
             gradient_KBW = _BEFORE[ctx.activation](gradient_KBW, saved[0])
-        d_x_KBD = torch.bmm(gradient_KBW, weight_KWD) if ctx.needs_input_grad[0] else None
-        d_weight_KWD = torch.bmm(gradient_KBW.transpose(1, 2), x_KBD)
+        d_x_KBD = bmm(gradient_KBW, weight_KWD) if ctx.needs_input_grad[0] else None
+        d_weight_KWD = bmm(gradient_KBW.transpose(1, 2), x_KBD, ctx.into)
         return d_x_KBD, d_weight_KWD, gradient_KBW.sum(1) if ctx.has_bias else None, None
 
 
@@ -102,11 +109,12 @@ class _Head(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_KBD: Tensor, weight_KCD: Tensor, bias_KC: Tensor) -> Tensor:
         ctx.save_for_backward(x_KBD, weight_KCD)
-        return torch.baddbmm(bias_KC[:, :, None], weight_KCD, x_KBD.transpose(1, 2))
+        ctx.into = _place(weight_KCD)
+        return bmm(weight_KCD, x_KBD.transpose(1, 2)).add_(bias_KC[:, :, None])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_KCB: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x_KBD, weight_KCD = ctx.saved_tensors
-        d_x_KBD = torch.bmm(gradient_KCB.transpose(1, 2), weight_KCD) if ctx.needs_input_grad[0] else None
-        return d_x_KBD, torch.bmm(gradient_KCB, x_KBD), gradient_KCB.sum(2)
+        d_x_KBD = bmm(gradient_KCB.transpose(1, 2), weight_KCD) if ctx.needs_input_grad[0] else None
+        return d_x_KBD, bmm(gradient_KCB, x_KBD, ctx.into), gradient_KCB.sum(2)

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from pipeline.errors import SearchError
+from pipeline.models.products import use_wide_vectors
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.devices import Slot
 from pipeline.training.messages import Answer, Calibrate, Idle, Setup, Train, Verdicts
@@ -168,6 +169,7 @@ class WorkerPool:
         ours, theirs = socket.socketpair()
         environment = {k: v for k, v in os.environ.items() if not k.startswith(_CREDENTIAL_PREFIXES)}
         environment |= {"OMP_NUM_THREADS": str(slot.threads), "MKL_NUM_THREADS": str(slot.threads)}
+        use_wide_vectors(environment)
         if self._settings.deterministic:
             environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         with theirs, self._log(slot).open("ab") as log:

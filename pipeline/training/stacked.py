@@ -111,12 +111,12 @@ class StackedLearner:
         self._flat = torch.zeros(K, sum(sizes.values()), device=self._device, dtype=dtype)
         self._gradient = torch.zeros_like(self._flat)
         self._parameters: dict[str, Tensor] = {}
-        self._gradients: list[Tensor] = []
         start = 0
         for name in self._trainable:
             shape = (K, *largest[name])
-            self._parameters[name] = self._flat[:, start : start + sizes[name]].view(shape).requires_grad_()
-            self._gradients.append(self._gradient[:, start : start + sizes[name]].view(shape))
+            parameter = self._flat[:, start : start + sizes[name]].view(shape).requires_grad_()
+            parameter.grad = self._gradient[:, start : start + sizes[name]].view(shape)
+            self._parameters[name] = parameter
             start += sizes[name]
         self._buffers = {
             name: torch.zeros(
@@ -168,7 +168,7 @@ class StackedLearner:
                 if self._class_weights is not None:
                     losses_KB = losses_KB * self._class_weights.gather(1, target_KB)
                 losses_K = losses_KB.mean(1)
-            torch._foreach_copy_(self._gradients, torch.autograd.grad(losses_K, leaves, ones_K))
+            self._keep_gradients(leaves, torch.autograd.grad(losses_K, leaves, ones_K))
             self._shape_gradient()
             self._optimizer.step(self._rates())
             for k in range(self.size):
@@ -177,6 +177,14 @@ class StackedLearner:
             sizes.append(target_KB.shape[1])
         losses_KS = torch.stack(losses, dim=1).cpu()  # S steps
         return (losses_KS * torch.tensor(sizes)).sum(1) / sum(sizes)
+
+    def _keep_gradients(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+        """Into the optimiser's buffer, where a layer has not put them there itself."""
+        places = [p.grad for p in leaves if p.grad is not None]
+        elsewhere = [(p, g) for p, g in zip(places, gradients, strict=True) if p.data_ptr() != g.data_ptr()]
+        if elsewhere:
+            own, found = zip(*elsewhere, strict=True)
+            torch._foreach_copy_(own, found)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows ``(K * B,)``, member after member, and their targets ``(K, B)``, each member in its own order; as
