@@ -34,7 +34,8 @@ class StackedMLP:
     def __init__(self, configs: Sequence[MLPConfig], spec: DataSpec, device: torch.device) -> None:
         self._config = configs[0]
         self._widths = [config.width for config in configs]
-        self._dropout = StackedDropout([config.dropout for config in configs], self._widths, device)
+        rates = [config.dropout for config in configs]
+        self._dropout = StackedDropout(rates, self._widths, device, n_layers=self._config.n_layers)
         self._width = max(self._widths)
         # Built for its constants and its parameter-free part; its own parameters are not used.
         self._encoder = make_encoder(self._config, spec).to(device)

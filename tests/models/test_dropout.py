@@ -37,3 +37,20 @@ def test_a_members_mask_is_its_own_whatever_the_company() -> None:
     for k, (rate, width) in enumerate(zip(rates, widths, strict=True)):
         torch.manual_seed(k)
         assert torch.equal(together[k, :, :width], Dropout(rate)(x_KBW[k, :, :width]))
+
+
+@pytest.mark.parametrize("widths", [(8, 8, 8), (5, 8, 3)])
+def test_layers_that_are_drawn_for_together_drop_what_they_would_drop_one_by_one(widths: tuple[int, ...]) -> None:
+    rates = (0.3, 0.0, 0.7)
+    dropout = StackedDropout(rates, widths, torch.device("cpu"), n_layers=2)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    batches = [torch.randn(3, rows, 8) for rows in (11, 11, 6, 11)]  # the last of an epoch is a smaller one
+    together = [(x_KBW, [dropout(x_KBW, generators) for _ in range(2)]) for x_KBW in batches]
+    for k, (rate, width) in enumerate(zip(rates, widths, strict=True)):
+        torch.manual_seed(k)
+        alone = Dropout(rate)
+        for x_KBW, layers in together:
+            for dropped_KBW in layers:
+                assert torch.equal(dropped_KBW[k, :, :width], alone(x_KBW[k, :, :width]))
+        if rate:
+            assert torch.equal(torch.get_rng_state(), generators[k].get_state()), "a checkpoint can be made here"
