@@ -95,6 +95,8 @@ def evaluate_stage(
                 for record in chosen
                 if again[record.number]
             },
+            slicing=prepared.slicing(),
+            gated=[gate.slice for gate in config.promotion.gates if gate.slice is not None],
             n_bytes={n: sum(file.stat().st_size for file in package.iterdir()) for n, package in packages.items()},
         )
         write_atomic(directory / EVALUATION, evaluation.model_dump_json(indent=1).encode())

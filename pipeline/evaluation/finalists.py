@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import encode_target
 from pipeline.data.sealed import SealedTest, unseal
+from pipeline.data.slicing import Slicing
 from pipeline.data.spec import DataSpec
 from pipeline.errors import SearchError
 from pipeline.evaluation.calibration import Reliability, reliability
@@ -24,6 +25,7 @@ from pipeline.evaluation.champion import Champion, ChampionReading, Model, chall
 from pipeline.evaluation.cost import Cost, measure_cost
 from pipeline.evaluation.intervals import Comparison, Interval, score_intervals
 from pipeline.evaluation.mistakes import Confusion, Residuals, confusion, residuals
+from pipeline.evaluation.slices import Sliced, read_slices
 from pipeline.objective import Objective
 from pipeline.records import TrialRecord
 from pipeline.training.metrics import validation_metrics
@@ -59,6 +61,8 @@ class Finalist(BaseModel):
     reliability: Reliability | None = None
     """None for regression."""
     cost: Cost | None = None
+    sliced: Sliced | None = None
+    """None where it was evaluated before there were slices."""
 
     @property
     def costs(self) -> dict[str, float]:
@@ -200,6 +204,8 @@ def evaluate(
     ledger: Path,
     n_bytes: Mapping[int, int],
     seeds: Mapping[int, Sequence[tuple[float, Model]]] | None = None,
+    slicing: Slicing | None = None,
+    gated: Sequence[str] = (),
 ) -> Evaluation:
     """Open the sealed test once, for all finalists and the present champion together; the reading goes to `ledger`.
 
@@ -208,6 +214,8 @@ def evaluate(
         trained_on: the rows that the finalists were trained and chosen on; None where nobody here knows.
         n_bytes: of each finalist's package.
         seeds: by trial, each of its seeds' validation score and model, the trial's own first.
+        slicing: how the rows are divided for scores by slice; None for no such scores.
+        gated: columns whose slices a gate asks for.
     """
     dataset, target = unseal(sealed, reason, ledger)
     outputs = {record.number: models[record.number].outputs(dataset.features) for record in finalists}
@@ -230,6 +238,18 @@ def evaluate(
             temperature=models[record.number].temperature,
             reliability=None if spec.task == "regression" else reliability(outputs[record.number], encoded),
             cost=measure_cost(models[record.number].outputs, dataset.features, n_bytes[record.number]),
+            sliced=None
+            if slicing is None
+            else read_slices(
+                outputs[record.number],
+                dataset.features,
+                encoded,
+                spec,
+                objective,
+                slicing,
+                confidence=confidence,
+                keep=gated,
+            ),
         )
         for record in finalists
     )
