@@ -10,9 +10,12 @@ from typing import Final
 from flows.report.svg import Chart, Scale, compact, scale_of
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.finalists import Evaluation
+from pipeline.evaluation.intervals import Interval
 from pipeline.evaluation.mistakes import Confusion, Residuals
+from pipeline.evaluation.slices import Slice
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord
+from pipeline.text import shortened
 
 MOST_AXES: Final = 7
 HEADING: Final = 50.0
@@ -109,6 +112,26 @@ def intervals(evaluation: Evaluation, colours: Mapping[str, str]) -> str:
         chart.line(x(test.low), y, x(test.high), y, f"{colour} whisker")
         chart.dot(x(test.value), y, colour, f"sealed test: {test}", 5)
         chart.cross(x(finalist.validation), y, "v x", f"validation: {finalist.validation:.4f}", 4)
+    return chart.svg()
+
+
+def slices(worst: Sequence[Slice], whole: Interval) -> str:
+    """Slices' scores by one metric with their intervals, against all rows."""
+    chart = Chart("Scores by slice", width=700, height=46 + 24 * len(worst), left=250, right=84)
+    scores = [(s, s.score) for s in worst if s.score is not None]
+    x = scale_of([v for _, score in scores for v in (score.low, score.high)] + [whole.value], *chart.across)
+    floor = chart.height - chart.bottom
+    for value in x.ticks():
+        chart.line(x(value), chart.top, x(value), floor, "g")
+        chart.text(x(value), floor + 15, compact(value), "middle")
+    chart.text(sum(chart.across) / 2, chart.height - 4, worst[0].metric, "middle", "n")
+    chart.line(x(whole.value), chart.top, x(whole.value), floor, "axis")
+    for row, (s, score) in enumerate(scores):
+        y, colour = chart.top + 14 + 24 * row, "bad" if s.worse else "s0"
+        chart.text(chart.left - 10, y + 4, shortened(s.name, 38), "end")
+        chart.line(x(score.low), y, x(score.high), y, f"{colour} whisker")
+        chart.dot(x(score.value), y, colour, f"{s.name}: {score} on {s.n_rows} rows", 4.5)
+        chart.text(chart.width - chart.right + 8, y + 4, f"{s.n_rows:,} rows")
     return chart.svg()
 
 

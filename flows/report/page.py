@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from flows.report.errs import slices
 from flows.report.html import section, table
 from flows.report.material import Material
 from flows.report.result import calibration, cost, finalists, mistakes
@@ -36,6 +37,7 @@ def render(material: Material) -> str:
         families(material),
         finalists(material),
         mistakes(material),
+        slices(material),
         calibration(material),
         cost(material),
         trials(material),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.slice_table import slices_csv
 from flows.stages.experiment import Experiment, check_against_data
 from flows.stores import Stores
 from flows.workspace import Workspace
@@ -111,7 +112,7 @@ def evaluate_stage(
                 metrics=_finalist_metrics(finalist, objective.metric),
             ),
             packages[finalist.trial],
-            {},
+            _finalist_files(directory, evaluation, finalist),
         )
         for finalist in evaluation.finalists
     }
@@ -153,6 +154,15 @@ def _seeds(
         package = write_trial_package(trial / "package", record, trial, prepared)
         found.append((record.objective or 0.0, load_package(package)))
     return found
+
+
+def _finalist_files(directory: Path, evaluation: Evaluation, finalist: Finalist) -> dict[str, Path]:
+    """What a finalist's run shows beside its metrics, by artifact path."""
+    if finalist.sliced is None:
+        return {}
+    path = trial_directory(directory, finalist.trial) / "slices.csv"
+    write_atomic(path, slices_csv(evaluation, finalist.sliced).encode())
+    return {"slices/slices.csv": path}
 
 
 def _finalist_metrics(finalist: Finalist, metric: str) -> dict[str, float]:

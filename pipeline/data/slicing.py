@@ -34,6 +34,7 @@ class Level(NamedTuple):
     rows: Mask
     """``(N,)``."""
     is_class: bool = False
+    is_bin: bool = False
 
 
 class Cut(BaseModel):
@@ -64,15 +65,19 @@ class Cut(BaseModel):
             values = numbers(column) if self.kind == "numbers" else stamps(column, self.format)
             absent = np.isnan(values)
             codes = np.searchsorted(self.edges, np.where(absent, 0.0, values), side="left")
-            names = self._bins()
+            names = self.bins
         for code, name in enumerate(names):
             yield name, (codes == code) & ~absent
         yield MISSING, absent
 
-    def _bins(self) -> list[str]:
+    @property
+    def bins(self) -> list[str]:
+        """Names of the bins; none where the kind is levels."""
+        if self.kind == "levels":
+            return []
         said = [_date(edge) if self.kind == "times" else _number(edge) for edge in self.edges]
         if not said:
-            return ["any value"]
+            return ["of any value"]
         return [f"<= {said[0]}", *(f"{a} to {b}" for a, b in pairwise(said)), f"> {said[-1]}"]
 
 
@@ -106,7 +111,8 @@ class Slicing(BaseModel):
         for cut in self.cuts:
             column = _column(features, cut.column)
             if column is not None:
-                yield from (Level(cut.column, name, rows) for name, rows in cut.divide(column))
+                bins = cut.bins
+                yield from (Level(cut.column, n, rows, is_bin=n in bins) for n, rows in cut.divide(column))
         if codes_N is not None:
             yield from (Level(self.target, str(n), codes_N == at, True) for at, n in enumerate(self.labels))
 

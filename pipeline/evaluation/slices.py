@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-import scipy.stats
 import torch
 from pydantic import BaseModel, ConfigDict
+from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from pipeline.data.dataset import Features
@@ -40,6 +40,8 @@ class Slice(BaseModel):
 
     column: str
     level: str
+    is_bin: bool = False
+    """Whether it is a range of numbers or times."""
     n_rows: int
     test: dict[str, Interval]
     """Every metric that is defined on these rows, with an interval of its own: not corrected for how many there are."""
@@ -52,7 +54,8 @@ class Slice(BaseModel):
 
     @property
     def name(self) -> str:
-        return f"{self.column} = {self.level}"
+        """``town = Lyon``, ``age <= 28``, ``age 28 to 37``."""
+        return f"{self.column} {self.level}" if self.is_bin else f"{self.column} = {self.level}"
 
     @property
     def score(self) -> Interval | None:
@@ -149,6 +152,7 @@ def _read(
     return Slice(
         column=level.column,
         level=level.name,
+        is_bin=level.is_bin,
         n_rows=n,
         test={name: _interval(name, values[name], own[name], confidence) for name in names},
         metric=metric,
@@ -173,14 +177,14 @@ def _p_worse(difference: float, error: float, n: int) -> float:
     """Of a difference this far below 0, or further, where there is none; `n` rows are what it is uncertain by."""
     if error == 0:
         return 1.0
-    return float(scipy.stats.t.cdf(difference / error, n - 1))
+    return float(stdtr(n - 1, difference / error))
 
 
 def _interval(name: str, value: float, influence_N: Tensor, confidence: float) -> Interval:
     n = len(influence_N)
     if name == "accuracy":
         return wilson(value, n, confidence)
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1)) * float(influence_N.square().mean() / (n - 1)) ** 0.5
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * float(influence_N.square().mean() / (n - 1)) ** 0.5
     low = value - half if name == "r2" else max(0.0, value - half)
     return Interval(value=value, low=low, high=min(value + half, _MOST.get(name, float("inf"))), confidence=confidence)
 

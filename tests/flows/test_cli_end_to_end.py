@@ -166,6 +166,16 @@ def test_the_sealed_test_is_read_once_and_for_finalists_only(project: Project, f
             assert low < high
 
 
+def test_every_finalists_run_has_its_scores_by_slice(project: Project, first: Seen) -> None:
+    for run in project.runs("finalist"):
+        folder = local_folder(run.info.artifact_uri)
+        assert folder is not None
+        rows = list(csv.DictReader((folder / "slices" / "slices.csv").read_text().splitlines()))
+        assert {"age", "income", "town", "buys"} == {row["column"] for row in rows}
+        assert all(float(row["accuracy_lo"]) <= float(row["accuracy"]) <= float(row["accuracy_hi"]) for row in rows)
+        assert all(int(row["rows"]) >= 30 for row in rows)
+
+
 def test_only_the_owner_can_read_the_state_folder(project: Project, first: Seen) -> None:
     assert project.state.stat().st_mode & 0o077 == 0
 

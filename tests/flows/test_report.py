@@ -28,12 +28,16 @@ from pipeline.evaluation.finalists import Evaluation, Finalist
 from pipeline.evaluation.gates import GateResult
 from pipeline.evaluation.intervals import Interval
 from pipeline.evaluation.mistakes import Confusion, Residuals
+from pipeline.evaluation.slices import Slice, Sliced
 from pipeline.registry.ledger import new_move
 from pipeline.search.directory import SearchState
 from pipeline.search.importance import importances
 from tests.tracking.records import SEARCH, record
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(1)>" onload="'
+
+
+WEAK = Interval(value=0.7, low=0.6, high=0.8, confidence=0.95)
 
 
 class Page(HTMLParser):
@@ -67,6 +71,14 @@ def material(tmp_path: Path, **changes: Any) -> Material:
         trial=27, family="mlp", validation=0.92, n_params=1000, test={"accuracy": score, "log_loss": score},
         reliability=Reliability(ece=0.03, bins=(ReliabilityBin(n_rows=9, confidence=0.8, accuracy=0.7),)),
         cost=Cost(latency_ms_p50=0.5, latency_ms_p95=0.9, rows_per_s=5000, size_mb=0.1),
+        sliced=Sliced(
+            slices=(
+                Slice(column="age", level="> 48", is_bin=True, n_rows=50, test={"accuracy": score}, metric="accuracy",
+                      p=0.4, worse=False),
+                Slice(column=HOSTILE, level=HOSTILE, n_rows=40, test={"accuracy": WEAK}, metric="accuracy", p=0.001,
+                      worse=True),
+            ), n_small=7, n_columns_left_out=0,
+        ),
     )  # fmt: skip
     evaluation = Evaluation(
         metric="accuracy", n_rows=90, finalists=(winner, winner.model_copy(update={"trial": 24, "n_params": 10})),
@@ -106,7 +118,8 @@ def test_the_policy_allows_the_pages_own_style_and_nothing_else(tmp_path: Path) 
 def test_the_answer_comes_first_and_everything_it_rests_on_after_it(tmp_path: Path) -> None:
     text = Page(render(material(tmp_path))).text
     order = ["digits", "0.9000", "passed", "Data", "Search", "Families", "Finalists on the sealed test", "Mistakes",
-             "Calibration", "Cost of serving", "Best trials", "How to reproduce", "Moves of the champion"]  # fmt: skip
+             "Where it errs", "Calibration", "Cost of serving", "Best trials", "How to reproduce",
+             "Moves of the champion"]  # fmt: skip
     places = [text.index(word, text.index("automl report")) for word in order]
     assert places == sorted(places)
     assert "The smallest of those is #024 mlp with 10 parameters" in text
@@ -119,6 +132,19 @@ def test_a_search_that_runs_and_one_without_data_have_a_page_too(tmp_path: Path)
     assert "Finalists" not in text
     none_yet = material(tmp_path, evaluation=None, promotion=None, importance={}, moves=(), records=())
     assert "0 trials so far" in Page(render(none_yet)).text
+
+
+def test_slices_are_said_with_their_number_and_the_worse_ones_first(tmp_path: Path) -> None:
+    given = material(tmp_path)
+    text = Page(render(given)).text
+    assert "2 slices were compared with the whole" in text
+    assert f"1 is worse than all rows together: {HOSTILE} = {HOSTILE} (accuracy 0.7000)" in text
+    assert "Left out: 7 with fewer than 30 test rows" in text
+    drawn = text[text.index("Where it errs") :]
+    assert drawn.index("40 rows") < drawn.index("age > 48")
+    card = model_card(given)
+    assert "| accuracy 0.7000 [0.6000, 0.8000] | worse |" in card
+    assert "| age &gt; 48 | 50 | accuracy 0.9000 [0.8500, 0.9500] |  |" in card
 
 
 def test_a_regression_shows_its_residuals(tmp_path: Path) -> None:
@@ -139,7 +165,7 @@ def test_a_model_card_says_what_was_measured_and_what_was_not(tmp_path: Path) ->
     assert "| ece | 0.03 | |" in card
     assert given.prepared is not None
     assert f"fingerprint: `{given.prepared.fingerprint}`" in card
-    assert "whether the model treats groups alike is unknown" in card
+    assert "groups that no column names were not looked at" in card
     assert "90 test rows tell small differences from luck badly" in card
     assert "models:/digits@champion" in card
     # The weaker class first, with nothing in it that Markdown or a browser would act on.
