@@ -158,6 +158,8 @@ class EvaluateConfig(_Section):
     calibrate: bool = True
     """Fit a temperature to each finalist of a classification on the validation part; not under cross-validation, whose
     rows were all trained on."""
+    explain: bool = True
+    """Say what the winner uses: importance of a table's columns, or where it looks in images and sequences."""
 
 
 class TrackingConfig(_Section):

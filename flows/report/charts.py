@@ -10,6 +10,7 @@ from typing import Final
 from flows.report.svg import Chart, Scale, compact, scale_of
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.finalists import Evaluation
+from pipeline.evaluation.importance import Importance
 from pipeline.evaluation.intervals import Interval
 from pipeline.evaluation.mistakes import Confusion, Residuals
 from pipeline.evaluation.slices import Slice
@@ -145,6 +146,27 @@ def importance(shares: Mapping[str, float], colour: str) -> str:
         chart.text(chart.left - 8, y + 13, name, "end")
         chart.box(chart.left, y + 3, x(share) - chart.left, 13, colour, f"{name}: {share:.1%}")
         chart.text(x(share) + 5, y + 13, f"{share:.0%}")
+    return chart.svg()
+
+
+def column_importance(measured: Importance, most: int) -> str:
+    """Columns by how much the score falls without them, with intervals."""
+    shown = measured.columns[:most]
+    chart = Chart("Importance of the columns", width=700, height=46 + 24 * len(shown), left=190, right=70)
+    x = scale_of([0.0, *(v for c in shown for v in (c.low, c.high))], *chart.across)
+    floor = chart.height - chart.bottom
+    for value in x.ticks():
+        chart.line(x(value), chart.top, x(value), floor, "g")
+        chart.text(x(value), floor + 15, compact(value), "middle")
+    chart.text(sum(chart.across) / 2, chart.height - 4, f"{measured.metric} lost", "middle", "n")
+    chart.line(x(0), chart.top, x(0), floor, "axis")
+    for row, column in enumerate(shown):
+        y, colour = chart.top + 14 + 24 * row, "s0" if column.low > 0 else "s5"
+        tip = f"{column.column}: {column.drop:.4f} [{column.low:.4f}, {column.high:.4f}]"
+        chart.text(chart.left - 10, y + 4, shortened(column.column, 28), "end")
+        chart.line(x(column.low), y, x(column.high), y, f"{colour} whisker")
+        chart.dot(x(column.drop), y, colour, tip, 4.5)
+        chart.text(chart.width - chart.right + 8, y + 4, compact(column.drop))
     return chart.svg()
 
 

@@ -50,6 +50,12 @@ def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialReco
     return write_trial_package(directory / CALIBRATED, record, directory, prepared, temperature)
 
 
+def load_finalist(workspace: Workspace, prepared: Prepared, search: str, number: int, *, calibrate: bool) -> Predictor:
+    """The model of a finalist as it was read on the sealed test."""
+    record = next(record for record in read_records(workspace.search(search)) if record.number == number)
+    return load_package(package_finalist(workspace, prepared, record, calibrate=calibrate))
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluated:
     """An evaluation, and the runs of its finalists by trial."""

@@ -25,6 +25,7 @@ from pipeline.evaluation.champion import Champion, ChampionReading, Model, chall
 from pipeline.evaluation.cost import Cost, measure_cost
 from pipeline.evaluation.intervals import Comparison, Interval, score_intervals
 from pipeline.evaluation.mistakes import Confusion, Residuals, confusion, residuals
+from pipeline.evaluation.pictures import Picture, mistaken
 from pipeline.evaluation.slices import Sliced, read_slices
 from pipeline.objective import Objective
 from pipeline.records import TrialRecord
@@ -97,6 +98,8 @@ class Evaluation(BaseModel):
     """Of the winner; None for regression, and for more classes than a person can look at."""
     residuals: Residuals | None = None
     """Of the winner; None for classes."""
+    mistaken: tuple[Picture, ...] = ()
+    """Of images: those of the test that the winner is most wrong about."""
 
     @property
     def winner(self) -> Finalist:
@@ -260,6 +263,7 @@ def evaluate(
         finalists=read,
         confusion=None if spec.task == "regression" else confusion(winning, encoded, spec),
         residuals=residuals(winning, encoded, spec) if spec.task == "regression" else None,
+        mistaken=mistaken(winning, encoded, spec, dataset.features),
     )
     if champion is None:
         return evaluation
