@@ -19,6 +19,9 @@ from pipeline.records import TrialRecord
 from pipeline.text import shortened
 
 MOST_AXES: Final = 7
+SLICE_NAME: Final = 40
+"""Characters of a slice that are shown."""
+COLUMN_NAME: Final = 28
 HEADING: Final = 50.0
 """Height of a heading and a legend."""
 DECADES: Final = 20.0
@@ -118,7 +121,8 @@ def intervals(evaluation: Evaluation, colours: Mapping[str, str]) -> str:
 
 def slices(worst: Sequence[Slice], whole: Interval) -> str:
     """Slices' scores by one metric with their intervals, against all rows."""
-    chart = Chart("Scores by slice", width=700, height=46 + 24 * len(worst), left=250, right=84)
+    left = _room([s.name for s in worst], SLICE_NAME)
+    chart = Chart("Scores by slice", width=440 + left, height=46 + 24 * len(worst), left=left, right=84)
     scores = [(s, s.score) for s in worst if s.score is not None]
     x = scale_of([v for _, score in scores for v in (score.low, score.high)] + [whole.value], *chart.across)
     floor = chart.height - chart.bottom
@@ -129,7 +133,7 @@ def slices(worst: Sequence[Slice], whole: Interval) -> str:
     chart.line(x(whole.value), chart.top, x(whole.value), floor, "axis")
     for row, (s, score) in enumerate(scores):
         y, colour = chart.top + 14 + 24 * row, "bad" if s.worse else "s0"
-        chart.text(chart.left - 10, y + 4, shortened(s.name, 38), "end")
+        chart.text(chart.left - 10, y + 4, shortened(s.name, SLICE_NAME), "end")
         chart.line(x(score.low), y, x(score.high), y, f"{colour} whisker")
         chart.dot(x(score.value), y, colour, f"{s.name}: {score} on {s.n_rows} rows", 4.5)
         chart.text(chart.width - chart.right + 8, y + 4, f"{s.n_rows:,} rows")
@@ -152,7 +156,8 @@ def importance(shares: Mapping[str, float], colour: str) -> str:
 def column_importance(measured: Importance, most: int) -> str:
     """Columns by how much the score falls without them, with intervals."""
     shown = measured.columns[:most]
-    chart = Chart("Importance of the columns", width=700, height=46 + 24 * len(shown), left=190, right=70)
+    left = _room([c.column for c in shown], COLUMN_NAME)
+    chart = Chart("Importance of the columns", width=440 + left, height=46 + 24 * len(shown), left=left, right=70)
     x = scale_of([0.0, *(v for c in shown for v in (c.low, c.high))], *chart.across)
     floor = chart.height - chart.bottom
     for value in x.ticks():
@@ -163,10 +168,11 @@ def column_importance(measured: Importance, most: int) -> str:
     for row, column in enumerate(shown):
         y, colour = chart.top + 14 + 24 * row, "s0" if column.low > 0 else "s5"
         tip = f"{column.column}: {column.drop:.4f} [{column.low:.4f}, {column.high:.4f}]"
-        chart.text(chart.left - 10, y + 4, shortened(column.column, 28), "end")
+        chart.text(chart.left - 10, y + 4, shortened(column.column, COLUMN_NAME), "end")
         chart.line(x(column.low), y, x(column.high), y, f"{colour} whisker")
         chart.dot(x(column.drop), y, colour, tip, 4.5)
-        chart.text(chart.width - chart.right + 8, y + 4, compact(column.drop))
+        said = f"{column.drop:.4f}" if abs(column.drop) < 1 else compact(column.drop)
+        chart.text(chart.width - chart.right + 8, y + 4, said)
     return chart.svg()
 
 
@@ -248,6 +254,11 @@ def residual_scatter(seen: Residuals, metric: str) -> str:
     for true, predicted in zip(seen.true, seen.predicted, strict=True):
         chart.dot(x(true), y(predicted), "s0 thin", f"true {true:.5g}, predicted {predicted:.5g}", 2.5)
     return chart.svg()
+
+
+def _room(names: Sequence[str], most: int) -> float:
+    """Width for the longest of the names at the left of a chart."""
+    return 24 + 6.2 * min(most, max((len(name) for name in names), default=0))
 
 
 def _axis(values: Sequence[object], chart: Chart) -> tuple[list[float | None], list[tuple[float, str]]]:

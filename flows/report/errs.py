@@ -50,17 +50,22 @@ def said(evaluation: Evaluation, sliced: Sliced) -> str:
     if worse:
         named = "; ".join(f"{s.name} ({s.metric} {s.score.value:.4f})" for s in worse[:5] if s.score is not None)
         more = f"; and {len(worse) - 5} more" if len(worse) > 5 else ""
-        found = f"{len(worse)} {'is' if len(worse) == 1 else 'are'} worse than all rows together: {named}{more}."
+        found = f"{len(worse)} {'is' if len(worse) == 1 else 'are'} worse: {named}{more}."
     else:
-        found = "None is surely worse than all rows together."
+        found = "none is surely worse."
     within = (
         " ROC AUC ranks only a slice's own rows, so that it is lower where a strong column is the same for them all."
         if any(s.metric == "roc_auc" for s in worse)
         else ""
     )
+    kinds = (
+        "by level" if any(not s.is_bin and not s.is_class for s in sliced.slices) else "",
+        "by quartile of the training rows" if any(s.is_bin for s in sliced.slices) else "",
+        "by class" if any(s.is_class for s in sliced.slices) else "",
+    )
     return (
-        f"{sliced.n_compared} slices were compared with the whole: columns by level or by quartile of the training "
-        f"rows, and classes. At {confidence:.0%}, corrected for as many comparisons (Holm): {found}{without}{within}"
+        f"{sliced.n_compared} slices, {', '.join(filter(None, kinds))}, were compared with all rows. At {confidence:.0%}, "
+        f"corrected for as many comparisons (Holm), {found}{without}{within}"
     )
 
 

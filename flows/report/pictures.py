@@ -24,7 +24,8 @@ def mistakes(pictures: Sequence[Picture]) -> str:
     """A grid of pictures, under each its true class and what it was taken for."""
     side, step = 68.0, 80.0
     n_rows = -(-len(pictures) // ACROSS)
-    chart = Chart("Pictures that the winner gets wrong", width=ACROSS * step + 8, height=n_rows * (side + 38) + 8)
+    width = step * min(ACROSS, len(pictures)) + 8
+    chart = Chart("Pictures that the winner gets wrong", width=width, height=n_rows * (side + 38) + 8)
     for at, picture in enumerate(pictures):
         x, y = 10 + step * (at % ACROSS), 8 + (side + 38) * (at // ACROSS)
         sure = "" if picture.probability is None else f", {picture.probability:.0%} sure"
@@ -41,7 +42,7 @@ def attention(seen: Attribution) -> str:
 
 
 def _images(seen: Attribution) -> str:
-    side, step, left = 58.0, 66.0, 66.0
+    side, step, left = 58.0, 66.0, 84.0
     examples = {example.true: example for example in reversed(seen.examples)}
     chart = Chart("Where the model looks", width=left + step * len(seen.mean) + 6, height=26 + 3 * step)
     for row, words in enumerate(("mean map", "an example", "its map")):

@@ -61,8 +61,8 @@ def mistaken(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, features: Fea
 
 
 def limits(images: npt.NDArray[Any]) -> tuple[float, float]:
-    """Values that are shown black and white: those of bytes, or the extremes of these images."""
-    return (0.0, 255.0) if images.dtype == np.uint8 else (float(images.min()), float(images.max()))
+    """Values that are shown black and white. Bytes may go up to 16, as those of scikit-learn's digits do."""
+    return float(images.min()), float(images.max())
 
 
 def thumbnails(images_NCHW: npt.NDArray[Any], low: float, high: float) -> list[str]:

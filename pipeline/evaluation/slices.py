@@ -42,6 +42,8 @@ class Slice(BaseModel):
     level: str
     is_bin: bool = False
     """Whether it is a range of numbers or times."""
+    is_class: bool = False
+    """Whether it is all rows of one true class."""
     n_rows: int
     test: dict[str, Interval]
     """Every metric that is defined on these rows, with an interval of its own: not corrected for how many there are."""
@@ -153,6 +155,7 @@ def _read(
         column=level.column,
         level=level.name,
         is_bin=level.is_bin,
+        is_class=level.is_class,
         n_rows=n,
         test={name: _interval(name, values[name], own[name], confidence) for name in names},
         metric=metric,

@@ -53,7 +53,7 @@ class Linear:
         weights = torch.zeros(inputs.x.shape[1])
         weights[places["age"][0][0]], weights[places["age"][0][1]] = 1.5, 0.5
         weights[list(places["day"][0])] = 0.3
-        weights[list(places["note"][0])] = torch.linspace(-0.4, 0.4, len(places["note"][0]))
+        weights[list(places["note"][0])] = torch.linspace(-0.1, 0.1, len(places["note"][0]))
         town = torch.tensor([0.0, 1.0, -1.0, 0.5])[inputs.categories[:, 0]]
         score = inputs.x @ weights + town
         return torch.stack([torch.zeros_like(score), score], 1)

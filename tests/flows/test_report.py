@@ -154,8 +154,8 @@ def test_a_search_that_runs_and_one_without_data_have_a_page_too(tmp_path: Path)
 def test_slices_are_said_with_their_number_and_the_worse_ones_first(tmp_path: Path) -> None:
     given = material(tmp_path)
     text = Page(render(given)).text
-    assert "2 slices were compared with the whole" in text
-    assert f"1 is worse than all rows together: {HOSTILE} = {HOSTILE} (accuracy 0.7000)" in text
+    assert "2 slices, by level, by quartile of the training rows, were compared with all rows" in text
+    assert f"1 is worse: {HOSTILE} = {HOSTILE} (accuracy 0.7000)" in text
     assert "Left out: 7 with fewer than 30 test rows" in text
     drawn = text[text.index("Where it errs") :]
     assert drawn.index("40 rows") < drawn.index("age > 48")
