@@ -64,8 +64,8 @@ def said(evaluation: Evaluation, sliced: Sliced) -> str:
         "by class" if any(s.is_class for s in sliced.slices) else "",
     )
     return (
-        f"{sliced.n_compared} slices, {', '.join(filter(None, kinds))}, were compared with all rows. At {confidence:.0%}, "
-        f"corrected for as many comparisons (Holm), {found}{without}{within}"
+        f"{sliced.n_compared} slices, {', '.join(filter(None, kinds))}, were compared with all rows. At "
+        f"{confidence:.0%}, corrected for as many comparisons (Holm), {found}{without}{within}"
     )
 
 

@@ -56,7 +56,9 @@ def _attribution(found: Explanation, seen: Attribution) -> str:
         f"{seen.n_steps} steps (captum), their size as a share of the row; the integration is off by {seen.error:.1%}. "
         f"Dark is much."
     )
-    body = f"<p>{escaped(said)}</p>" + figure(pictures.attention(seen), "By true class.")
+    images = any(example.png for example in seen.examples)
+    caption = "By true class." if images else "By true class: a line of cells a feature, time to the right."
+    body = f"<p>{escaped(said)}</p>" + figure(pictures.attention(seen), caption)
     if len(seen.by_feature) > 1:
         ranked = sorted(enumerate(seen.by_feature, 1), key=lambda item: -item[1])
         rows = [[str(number), f"{share:.1%}"] for number, share in ranked]

@@ -63,7 +63,7 @@ def _sequences(seen: Attribution) -> str:
     """Maps are a row a feature, a column a stretch of steps."""
     left, width = 96.0, 250.0
     n_features = len(next(iter(seen.mean.values())))
-    height = float(min(96, max(16, 10 * n_features)))
+    height = float(min(60, max(14, 6 * n_features)))
     examples = {example.true: example for example in reversed(seen.examples)}
     chart = Chart("Where the model looks", width=left + 2 * width + 30, height=26 + (height + 8) * len(seen.mean))
     chart.text(left + width / 2, 15, "mean map, from the first step to the last", "middle", "n")

@@ -31,7 +31,7 @@ def explain(
 ) -> Explanation:
     """Explain a trial's model on validation rows; under cross-validation those are rows that it was trained on too."""
     spec, part = development.spec, development.validation
-    rows = "rows of the cross-validation, on which the model was trained too" if spec.n_folds else "validation rows"
+    rows = "rows of the cross-validation (the model was trained on them too)" if spec.n_folds else "validation rows"
     if isinstance(model.preprocessor, TabularPreprocessor):
         measured = permutation_importance(
             lambda inputs: model.logits(inputs) / model.temperature,
