@@ -72,6 +72,7 @@ class Run:
     def evaluate(self, prepared: Prepared, state: SearchState) -> Evaluated:
         with self._timed("evaluate"):
             evaluated = stages.evaluate_stage(self.experiment, prepared, state, self.stores)
+            stages.explain_stage(self.experiment, prepared, state, evaluated)
             stages.drift_stage(self.experiment, prepared, state, evaluated.evaluation, self.stores.registry)
             return evaluated
 

@@ -158,6 +158,8 @@ class EvaluateConfig(_Section):
     calibrate: bool = True
     """Fit a temperature to each finalist of a classification on the validation part; not under cross-validation, whose
     rows were all trained on."""
+    explain: bool = True
+    """Say what the winner uses: importance of a table's columns, or where it looks in images and sequences."""
 
 
 class TrackingConfig(_Section):
@@ -175,6 +177,8 @@ class Gate(_Section):
     metric: str | None = None
     min: float | None = None
     max: float | None = None
+    slice: str | None = None
+    """A column, or the target: the metric is bounded on the rows of each of its levels or bins, not on all at once."""
     beats: Literal["champion"] | None = None
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     """Of the paired bootstrap on the same sealed rows: the share of resamples in which the challenger is better."""
@@ -190,6 +194,8 @@ class Gate(_Section):
     def _one_condition(self) -> Gate:
         if (self.metric is None) == (self.beats is None):
             raise ValueError("a gate must have either `metric` with min or max, or `beats: champion`")
+        if self.slice is not None and self.metric not in METRICS:
+            raise ValueError(f"a gate on the slices of {shown(self.slice)} must have one of {', '.join(METRICS)}")
         if self.metric is not None:
             if self.metric not in METRICS and self.metric not in COSTS:
                 known = ", ".join((*METRICS, *COSTS))

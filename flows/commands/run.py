@@ -53,7 +53,7 @@ def run_experiment(file: Path, overrides: tuple[str, ...], *, new: bool, prefect
             "failed": result.progress.failed,
         },
         "metric": evaluation.metric,
-        "winner": evaluation.winner.model_dump(),
+        "winner": evaluation.winner.model_dump(exclude={"sliced"}),
         "promotion": {
             "promoted": result.promotion.promoted,
             "line": result.promotion.line,

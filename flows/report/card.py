@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from flows.report.errs import card_section
 from flows.report.material import Material
 from pipeline.data.prepare import Prepared
 from pipeline.evaluation.finalists import Evaluation, Finalist
@@ -29,6 +30,7 @@ def model_card(material: Material) -> str:
         _data(material),
         _measured(evaluation),
         _classes(evaluation.confusion),
+        card_section(evaluation),
         _limits(material, evaluation),
         _load(material),
     )
@@ -129,7 +131,9 @@ def _classes(counted: Confusion | None) -> str:
 def _limits(material: Material, evaluation: Evaluation) -> str:
     lines = [
         "- The scores hold for rows like the test's; rows from another time, place or instrument were not tested.",
-        "- No score by group of people was computed: whether the model treats groups alike is unknown.",
+        "- No score by group of people was computed: whether the model treats groups alike is unknown."
+        if evaluation.winner.sliced is None or not evaluation.winner.sliced.slices
+        else "- Scores by slice are of the columns above one by one; groups that no column names were not looked at.",
     ]
     if evaluation.n_rows < 1000:
         lines.append(f"- {evaluation.n_rows:,} test rows tell small differences from luck badly: mind the intervals.")

@@ -10,11 +10,18 @@ from typing import Final
 from flows.report.svg import Chart, Scale, compact, scale_of
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.finalists import Evaluation
+from pipeline.evaluation.importance import Importance
+from pipeline.evaluation.intervals import Interval
 from pipeline.evaluation.mistakes import Confusion, Residuals
+from pipeline.evaluation.slices import Slice
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord
+from pipeline.text import shortened
 
 MOST_AXES: Final = 7
+SLICE_NAME: Final = 40
+"""Characters of a slice that are shown."""
+COLUMN_NAME: Final = 28
 HEADING: Final = 50.0
 """Height of a heading and a legend."""
 DECADES: Final = 20.0
@@ -112,6 +119,27 @@ def intervals(evaluation: Evaluation, colours: Mapping[str, str]) -> str:
     return chart.svg()
 
 
+def slices(worst: Sequence[Slice], whole: Interval) -> str:
+    """Slices' scores by one metric with their intervals, against all rows."""
+    left = _room([s.name for s in worst], SLICE_NAME)
+    chart = Chart("Scores by slice", width=440 + left, height=46 + 24 * len(worst), left=left, right=84)
+    scores = [(s, s.score) for s in worst if s.score is not None]
+    x = scale_of([v for _, score in scores for v in (score.low, score.high)] + [whole.value], *chart.across)
+    floor = chart.height - chart.bottom
+    for value in x.ticks():
+        chart.line(x(value), chart.top, x(value), floor, "g")
+        chart.text(x(value), floor + 15, compact(value), "middle")
+    chart.text(sum(chart.across) / 2, chart.height - 4, worst[0].metric, "middle", "n")
+    chart.line(x(whole.value), chart.top, x(whole.value), floor, "axis")
+    for row, (s, score) in enumerate(scores):
+        y, colour = chart.top + 14 + 24 * row, "bad" if s.worse else "s0"
+        chart.text(chart.left - 10, y + 4, shortened(s.name, SLICE_NAME), "end")
+        chart.line(x(score.low), y, x(score.high), y, f"{colour} whisker")
+        chart.dot(x(score.value), y, colour, f"{s.name}: {score} on {s.n_rows} rows", 4.5)
+        chart.text(chart.width - chart.right + 8, y + 4, f"{s.n_rows:,} rows")
+    return chart.svg()
+
+
 def importance(shares: Mapping[str, float], colour: str) -> str:
     """Parameters by their share of what made trials good."""
     ranked = sorted(shares.items(), key=lambda item: -item[1])[:10]
@@ -122,6 +150,29 @@ def importance(shares: Mapping[str, float], colour: str) -> str:
         chart.text(chart.left - 8, y + 13, name, "end")
         chart.box(chart.left, y + 3, x(share) - chart.left, 13, colour, f"{name}: {share:.1%}")
         chart.text(x(share) + 5, y + 13, f"{share:.0%}")
+    return chart.svg()
+
+
+def column_importance(measured: Importance, most: int) -> str:
+    """Columns by how much the score falls without them, with intervals."""
+    shown = measured.columns[:most]
+    left = _room([c.column for c in shown], COLUMN_NAME)
+    chart = Chart("Importance of the columns", width=440 + left, height=46 + 24 * len(shown), left=left, right=70)
+    x = scale_of([0.0, *(v for c in shown for v in (c.low, c.high))], *chart.across)
+    floor = chart.height - chart.bottom
+    for value in x.ticks():
+        chart.line(x(value), chart.top, x(value), floor, "g")
+        chart.text(x(value), floor + 15, compact(value), "middle")
+    chart.text(sum(chart.across) / 2, chart.height - 4, f"{measured.metric} lost", "middle", "n")
+    chart.line(x(0), chart.top, x(0), floor, "axis")
+    for row, column in enumerate(shown):
+        y, colour = chart.top + 14 + 24 * row, "s0" if column.low > 0 else "s5"
+        tip = f"{column.column}: {column.drop:.4f} [{column.low:.4f}, {column.high:.4f}]"
+        chart.text(chart.left - 10, y + 4, shortened(column.column, COLUMN_NAME), "end")
+        chart.line(x(column.low), y, x(column.high), y, f"{colour} whisker")
+        chart.dot(x(column.drop), y, colour, tip, 4.5)
+        said = f"{column.drop:.4f}" if abs(column.drop) < 1 else compact(column.drop)
+        chart.text(chart.width - chart.right + 8, y + 4, said)
     return chart.svg()
 
 
@@ -203,6 +254,11 @@ def residual_scatter(seen: Residuals, metric: str) -> str:
     for true, predicted in zip(seen.true, seen.predicted, strict=True):
         chart.dot(x(true), y(predicted), "s0 thin", f"true {true:.5g}, predicted {predicted:.5g}", 2.5)
     return chart.svg()
+
+
+def _room(names: Sequence[str], most: int) -> float:
+    """Width for the longest of the names at the left of a chart."""
+    return 24 + 6.2 * min(most, max((len(name) for name in names), default=0))
 
 
 def _axis(values: Sequence[object], chart: Chart) -> tuple[list[float | None], list[tuple[float, str]]]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.stages.evaluate import EVALUATION
+from flows.stages.explain import read_explanation
 from flows.stages.promote import PROMOTION, PromotionRecord
 from flows.workspace import Workspace
 from pipeline.data.prepare import Prepared, find_prepared
+from pipeline.evaluation.explanation import Explanation
 from pipeline.evaluation.finalists import Evaluation
 from pipeline.records import TrialRecord, read_records
 from pipeline.registry.ledger import Move, history
@@ -25,6 +27,8 @@ class Material:
     evaluation: Evaluation | None
     promotion: PromotionRecord | None
     prepared: Prepared | None
+    explanation: Explanation | None
+    """Of the winner."""
     importance: dict[str, dict[str, float]]
     """By family, then by parameter."""
     moves: tuple[Move, ...]
@@ -46,6 +50,7 @@ def gather(workspace: Workspace, state: SearchState, model: str) -> Material:
         evaluation=None if evaluation is None else Evaluation.model_validate_json(evaluation),
         promotion=None if (said := _read(directory / PROMOTION)) is None else PromotionRecord.model_validate_json(said),
         prepared=find_prepared(workspace.data, state.fingerprint),
+        explanation=read_explanation(directory),
         importance=importances(directory, state.id, records),
         moves=tuple(history(workspace.ledger, model)),
     )

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from flows.report.errs import slices
+from flows.report.explained import explanation
 from flows.report.html import section, table
 from flows.report.material import Material
 from flows.report.result import calibration, cost, finalists, mistakes
@@ -26,9 +28,10 @@ def picture(drawing: str) -> str:
 
 
 def render(material: Material) -> str:
-    """The whole page. It names no other file, and its policy forbids scripts and everything that is not in it."""
+    """The whole page. It names no other file, and its policy forbids scripts and everything that is not in it; its
+    pictures are in it as data."""
     style = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'"
     sections = (
         _answer(material),
         data(material),
@@ -36,6 +39,8 @@ def render(material: Material) -> str:
         families(material),
         finalists(material),
         mistakes(material),
+        slices(material),
+        explanation(material),
         calibration(material),
         cost(material),
         trials(material),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flows.report import charts
+from flows.report import charts, pictures
 from flows.report.html import figure, section, table
 from flows.report.material import Material
 from flows.report.svg import escaped
-from pipeline.evaluation.finalists import Finalist
+from pipeline.evaluation.finalists import Evaluation, Finalist
 
 
 def finalists(material: Material) -> str:
@@ -59,18 +59,24 @@ def mistakes(material: Material) -> str:
         )[:5]
         said = "; ".join(f"{true} taken for {predicted}: {count}" for count, true, predicted in worst)
         drawing = figure(charts.confusion_matrix(counted), "Sealed test rows by true and predicted class.")
-        return section(
-            "Mistakes", drawing + f"<p>{escaped(f'Most often {said}.' if said else 'None on these rows.')}</p>"
-        )
+        words = f"<p>{escaped(f'Most often {said}.' if said else 'None on these rows.')}</p>"
+        return section("Mistakes", drawing + words + _mistaken(evaluation))
     if evaluation.residuals is None:
-        return ""
+        return section("Mistakes", _mistaken(evaluation)) if evaluation.mistaken else ""
     seen = evaluation.residuals
     said = (
         f"Half of the predictions are off by at most {seen.error_p50:,.4g}, 95 % by at most {seen.error_p95:,.4g}; "
         f"the mean error is {seen.bias:+,.4g}."
     )
     drawing = figure(charts.residual_scatter(seen, evaluation.metric), "Sealed test rows; the diagonal is right.")
-    return section("Mistakes", drawing + f"<p>{escaped(said)}</p>")
+    return section("Mistakes", drawing + f"<p>{escaped(said)}</p>" + _mistaken(evaluation))
+
+
+def _mistaken(evaluation: Evaluation) -> str:
+    """Pictures of the test that the winner gets wrong."""
+    if not evaluation.mistaken:
+        return ""
+    return figure(pictures.mistakes(evaluation.mistaken), "What the winner is most wrong about on the sealed test.")
 
 
 def calibration(material: Material) -> str:

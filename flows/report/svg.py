@@ -121,6 +121,16 @@ class Chart:
         size = f'width="{max(0.0, width):.1f}" height="{max(0.0, height):.1f}"'
         self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} class="{kind}"{see}>{_tip(tip)}</rect>')
 
+    def image(
+        self, x: float, y: float, width: float, height: float, png: str, tip: str = "", *, stretch: bool = False
+    ) -> None:
+        """A PNG in base64, its pixels kept as squares; `stretch` gives it the box's form."""
+        form = ' preserveAspectRatio="none"' if stretch else ""
+        self.parts.append(
+            f'<image x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"{form} '
+            f'href="data:image/png;base64,{escaped(png)}">{_tip(tip)}</image>'
+        )
+
     def text(self, x: float, y: float, words: object, anchor: str = "start", kind: str = "t") -> None:
         self.parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escaped(words)}</text>'

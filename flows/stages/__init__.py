@@ -9,6 +9,7 @@ from __future__ import annotations
 from flows.stages.drift import drift_stage
 from flows.stages.evaluate import Evaluated, evaluate_stage, package_trial
 from flows.stages.experiment import Experiment, card_of, check_against_data, prepare_stage, settled_findings
+from flows.stages.explain import explain_stage
 from flows.stages.outcome import Outcome, read_outcome, write_outcome
 from flows.stages.promote import Promotion, make_champion, promote_stage
 from flows.stages.report import HISTORY, report_stage
@@ -26,6 +27,7 @@ __all__ = [
     "differing",
     "drift_stage",
     "evaluate_stage",
+    "explain_stage",
     "find_or_create_search",
     "make_champion",
     "package_trial",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.slice_table import slices_csv
 from flows.stages.experiment import Experiment, check_against_data
 from flows.stores import Stores
 from flows.workspace import Workspace
@@ -47,6 +48,12 @@ def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialReco
     temperature = fit_temperature(load_package(package).logits(validation.inputs), validation.target)
     directory = trial_directory(workspace.search(record.search), record.number)
     return write_trial_package(directory / CALIBRATED, record, directory, prepared, temperature)
+
+
+def load_finalist(workspace: Workspace, prepared: Prepared, search: str, number: int, *, calibrate: bool) -> Predictor:
+    """The model of a finalist as it was read on the sealed test."""
+    record = next(record for record in read_records(workspace.search(search)) if record.number == number)
+    return load_package(package_finalist(workspace, prepared, record, calibrate=calibrate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,8 @@ def evaluate_stage(
                 for record in chosen
                 if again[record.number]
             },
+            slicing=prepared.slicing(),
+            gated=[gate.slice for gate in config.promotion.gates if gate.slice is not None],
             n_bytes={n: sum(file.stat().st_size for file in package.iterdir()) for n, package in packages.items()},
         )
         write_atomic(directory / EVALUATION, evaluation.model_dump_json(indent=1).encode())
@@ -109,7 +118,7 @@ def evaluate_stage(
                 metrics=_finalist_metrics(finalist, objective.metric),
             ),
             packages[finalist.trial],
-            {},
+            _finalist_files(directory, evaluation, finalist),
         )
         for finalist in evaluation.finalists
     }
@@ -151,6 +160,15 @@ def _seeds(
         package = write_trial_package(trial / "package", record, trial, prepared)
         found.append((record.objective or 0.0, load_package(package)))
     return found
+
+
+def _finalist_files(directory: Path, evaluation: Evaluation, finalist: Finalist) -> dict[str, Path]:
+    """What a finalist's run shows beside its metrics, by artifact path."""
+    if finalist.sliced is None:
+        return {}
+    path = trial_directory(directory, finalist.trial) / "slices.csv"
+    write_atomic(path, slices_csv(evaluation, finalist.sliced).encode())
+    return {"slices/slices.csv": path}
 
 
 def _finalist_metrics(finalist: Finalist, metric: str) -> dict[str, float]:

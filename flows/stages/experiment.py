@@ -68,6 +68,6 @@ def check_against_data(config: ExperimentConfig, prepared: Prepared) -> Checked:
             )
     objective = objective_for(config.search.metric, prepared.spec.task)
     check_overrides(config.search.space, prepared.spec, families)
-    check_gates(config.promotion.gates, prepared.spec.task)
+    check_gates(config.promotion.gates, prepared.spec.task, prepared.slicing())
     find_slots(config.resources.devices, config.resources.slots_per_device)
     return Checked(objective, families)

@@ -9,6 +9,7 @@ from flows.leaderboard import leaderboard, to_csv
 from flows.stages.drift import DRIFT, ChampionDrift, drift_markdown, read_drift
 from flows.stages.evaluate import EVALUATION, Evaluated
 from flows.stages.experiment import Experiment
+from flows.stages.explain import EXPLANATION, read_explanation
 from flows.stages.promote import Promotion
 from flows.stores import Stores
 from flows.workspace import Workspace
@@ -66,6 +67,7 @@ def report_stage(
         "report/report.html": page,
         "report/model-card.md": card,
     }
+    files |= _write_explanation(directory)
     if moved is not None:
         files["report/drift.json"] = directory / DRIFT
         tags["automl.drift"] = moved.data.line
@@ -79,6 +81,22 @@ def _write_history(directory: Path, records: list[TrialRecord], heading: str) ->
     from flows.report.page import picture
 
     write_atomic(directory / HISTORY, picture(history(records, heading)).encode())
+
+
+def _write_explanation(directory: Path) -> dict[str, Path]:
+    """The winner's explanation by artifact path: as data, and drawn as in the report."""
+    from flows.report.explained import drawing
+    from flows.report.page import picture
+
+    found = read_explanation(directory)
+    if found is None:
+        return {}
+    files = {"explanation/explanation.json": directory / EXPLANATION}
+    drawn = drawing(found)
+    if drawn is not None:
+        write_atomic(directory / "explanation.svg", picture(drawn).encode())
+        files["explanation/explanation.svg"] = directory / "explanation.svg"
+    return files
 
 
 def write_report(workspace: Workspace, state: SearchState, model: str) -> tuple[Path, Path]:

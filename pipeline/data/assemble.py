@@ -26,14 +26,15 @@ from pipeline.data.preprocess.sequence import fit_sequence
 from pipeline.data.preprocess.tabular import bins_of, fit_tabular
 from pipeline.data.preprocess.target import check_numbers, encode_labels
 from pipeline.data.profile import Profile, profile
+from pipeline.data.slicing import Slicing, fit_slicing
 from pipeline.data.spec import DataSpec
 from pipeline.data.split import Split, make_split
 from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.data.values import numbers
 from pipeline.errors import DataError
 
-PREPARATION_VERSION: Final = 6
-"""Raised when the same data and config would give other tensors."""
+PREPARATION_VERSION: Final = 7
+"""Raised when the same data and config would give other tensors, or other files beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Assembled:
     """The rows of the training and the validation part."""
     profile: Profile
     """Of the same rows."""
+    slicing: Slicing
+    """Fitted on the training part."""
     split_hash: str
     n_rows: int
 
@@ -107,9 +110,16 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
         findings=(*data.findings, *target.findings, *split_findings, *fit_findings, *checked),
         known=KnownRows.of(developed.features),
         profile=profile(developed, preprocessor.schema_of_features, name, is_quantity=target.task == "regression"),
+        slicing=_slicing(config, train, preprocessor, target),
         split_hash=split.digest,
         n_rows=len(data) + (0 if separate_test is None else len(separate_test)),
     )
+
+
+def _slicing(config: DataConfig, train: Dataset, preprocessor: Preprocessor, target: Target) -> Slicing:
+    asked = {*config.types, *([] if config.split.column is None else [config.split.column])}
+    name = config.target or "class"
+    return fit_slicing(train.features, preprocessor.schema_of_features, name, target.labels, asked)
 
 
 def target_of(data: Dataset) -> npt.NDArray[Any]:

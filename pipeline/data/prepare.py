@@ -23,6 +23,7 @@ from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import Preprocessor
 from pipeline.data.profile import Profile
 from pipeline.data.sealed import SealedTest, seal
+from pipeline.data.slicing import Slicing
 from pipeline.data.source import Located, image_shape, locate, read_located
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Development
@@ -33,6 +34,7 @@ _RESULT: Final = "prepared.json"
 _SEALED: Final = "sealed"
 _KNOWN: Final = "known-rows.npz"
 _PROFILE: Final = "profile.json"
+_SLICING: Final = "slicing.json"
 _REMEDY: Final = "remove the folder and run again: it is made anew from the source"
 
 
@@ -83,6 +85,10 @@ class Prepared:
     def known_rows(self) -> KnownRows:
         """The rows that models of this data are trained and chosen on."""
         return load_known_rows(self.directory)
+
+    def slicing(self) -> Slicing:
+        """How rows are divided to ask where a model errs."""
+        return load_slicing(self.directory)
 
     def profile(self) -> Profile:
         """How the values of these rows are distributed."""
@@ -172,6 +178,18 @@ def load_profile(directory: Path) -> Profile:
         raise DataError("the prepared data has no profile", _REMEDY, file=directory) from error
 
 
+def load_slicing(directory: Path) -> Slicing:
+    """How the rows of a prepared data set are divided, by its folder.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        return Slicing.model_validate_json((directory / _SLICING).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError("the prepared data does not say how its rows are divided", _REMEDY, file=directory) from error
+
+
 def find_prepared(store: Path, fingerprint: str) -> Prepared | None:
     """The prepared data set with this fingerprint; None where there is none.
 
@@ -219,6 +237,7 @@ def _make(config: DataConfig, source: Located, test: Located | None, directory: 
     save_development(directory, result.development)
     result.known.save(directory / _KNOWN)
     (directory / _PROFILE).write_text(result.profile.model_dump_json(), encoding="utf-8")
+    (directory / _SLICING).write_text(result.slicing.model_dump_json(), encoding="utf-8")
     sealed = seal(result.test, directory / _SEALED)
     stored = _Stored(
         spec=result.development.spec,

@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import encode_target
 from pipeline.data.sealed import SealedTest, unseal
+from pipeline.data.slicing import Slicing
 from pipeline.data.spec import DataSpec
 from pipeline.errors import SearchError
 from pipeline.evaluation.calibration import Reliability, reliability
@@ -24,6 +25,8 @@ from pipeline.evaluation.champion import Champion, ChampionReading, Model, chall
 from pipeline.evaluation.cost import Cost, measure_cost
 from pipeline.evaluation.intervals import Comparison, Interval, score_intervals
 from pipeline.evaluation.mistakes import Confusion, Residuals, confusion, residuals
+from pipeline.evaluation.pictures import Picture, mistaken
+from pipeline.evaluation.slices import Sliced, read_slices
 from pipeline.objective import Objective
 from pipeline.records import TrialRecord
 from pipeline.training.metrics import validation_metrics
@@ -59,6 +62,8 @@ class Finalist(BaseModel):
     reliability: Reliability | None = None
     """None for regression."""
     cost: Cost | None = None
+    sliced: Sliced | None = None
+    """None where it was evaluated before there were slices."""
 
     @property
     def costs(self) -> dict[str, float]:
@@ -93,6 +98,8 @@ class Evaluation(BaseModel):
     """Of the winner; None for regression, and for more classes than a person can look at."""
     residuals: Residuals | None = None
     """Of the winner; None for classes."""
+    mistaken: tuple[Picture, ...] = ()
+    """Of images: those of the test that the winner is most wrong about."""
 
     @property
     def winner(self) -> Finalist:
@@ -200,6 +207,8 @@ def evaluate(
     ledger: Path,
     n_bytes: Mapping[int, int],
     seeds: Mapping[int, Sequence[tuple[float, Model]]] | None = None,
+    slicing: Slicing | None = None,
+    gated: Sequence[str] = (),
 ) -> Evaluation:
     """Open the sealed test once, for all finalists and the present champion together; the reading goes to `ledger`.
 
@@ -208,6 +217,8 @@ def evaluate(
         trained_on: the rows that the finalists were trained and chosen on; None where nobody here knows.
         n_bytes: of each finalist's package.
         seeds: by trial, each of its seeds' validation score and model, the trial's own first.
+        slicing: how the rows are divided for scores by slice; None for no such scores.
+        gated: columns whose slices a gate asks for.
     """
     dataset, target = unseal(sealed, reason, ledger)
     outputs = {record.number: models[record.number].outputs(dataset.features) for record in finalists}
@@ -230,6 +241,18 @@ def evaluate(
             temperature=models[record.number].temperature,
             reliability=None if spec.task == "regression" else reliability(outputs[record.number], encoded),
             cost=measure_cost(models[record.number].outputs, dataset.features, n_bytes[record.number]),
+            sliced=None
+            if slicing is None
+            else read_slices(
+                outputs[record.number],
+                dataset.features,
+                encoded,
+                spec,
+                objective,
+                slicing,
+                confidence=confidence,
+                keep=gated,
+            ),
         )
         for record in finalists
     )
@@ -240,6 +263,7 @@ def evaluate(
         finalists=read,
         confusion=None if spec.task == "regression" else confusion(winning, encoded, spec),
         residuals=residuals(winning, encoded, spec) if spec.task == "regression" else None,
+        mistaken=mistaken(winning, encoded, spec, dataset.features),
     )
     if champion is None:
         return evaluation

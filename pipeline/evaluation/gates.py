@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import Gate
+from pipeline.data.slicing import Slicing
 from pipeline.data.spec import Task
 from pipeline.errors import ConfigError
 from pipeline.evaluation.finalists import Evaluation
+from pipeline.evaluation.slices import MIN_ROWS, Sliced
 from pipeline.objective import COSTS, metrics_for
+from pipeline.text import MAX_SHOWN, shown
+
+MOST_NAMED: Final = 20
+"""Columns that an error lists."""
 
 
 class GateResult(BaseModel):
@@ -23,11 +31,12 @@ class GateResult(BaseModel):
     evidence: str
 
 
-def check_gates(gates: Sequence[Gate], task: Task) -> None:
+def check_gates(gates: Sequence[Gate], task: Task, slicing: Slicing) -> None:
     """Look at the gates before anything is trained.
 
     Raises:
-        ConfigError: a gate on a metric that the task does not have.
+        ConfigError: a gate on a metric that the task does not have, or on slices of a column that rows are not divided
+            by.
     """
     known = (*metrics_for(task), *(name for name in COSTS if name != "ece" or task != "regression"))
     for gate in gates:
@@ -36,26 +45,71 @@ def check_gates(gates: Sequence[Gate], task: Task) -> None:
                 f"`promotion.gates` must use metrics of a {task} task, but got {gate.metric!r}",
                 f"use one of {', '.join(known)}",
             )
+        if gate.slice is not None and gate.slice not in slicing.columns:
+            close = difflib.get_close_matches(gate.slice[:MAX_SHOWN], slicing.columns, n=1)
+            known_columns = ", ".join(slicing.columns[:MOST_NAMED]) or "none here"
+            raise ConfigError(
+                f"`promotion.gates` must name a column whose rows can be divided, but got {shown(gate.slice)}",
+                f"did you mean {close[0]}?" if close else f"they are {known_columns}",
+            )
 
 
 def judge(gates: Sequence[Gate], evaluation: Evaluation) -> tuple[GateResult, ...]:
     """Every gate against the winner. A metric that is undefined on the test rows passes nothing."""
-    return tuple(_beats_champion(gate, evaluation) if gate.beats else _bounds(gate, evaluation) for gate in gates)
+    return tuple(_judged(gate, evaluation) for gate in gates)
+
+
+def _judged(gate: Gate, evaluation: Evaluation) -> GateResult:
+    if gate.beats:
+        return _beats_champion(gate, evaluation)
+    return _bounds(gate, evaluation) if gate.slice is None else _slices(gate, gate.slice, evaluation.winner.sliced)
 
 
 def _bounds(gate: Gate, evaluation: Evaluation) -> GateResult:
     assert gate.metric is not None
-    low = "" if gate.min is None else f">= {gate.min:g}"
-    high = "" if gate.max is None else f"<= {gate.max:g}"
-    name = f"{gate.metric} {' and '.join(filter(None, (low, high)))}"
+    name = _condition(gate)
     winner = evaluation.winner
     score, cost = winner.test.get(gate.metric), winner.costs.get(gate.metric)
     value = cost if score is None else score.value
     if value is None:
         return GateResult(gate=name, passed=False, evidence=f"{gate.metric} is undefined on the sealed test's rows")
-    passed = (gate.min is None or value >= gate.min) and (gate.max is None or value <= gate.max)
     return GateResult(
-        gate=name, passed=passed, evidence=f"measured: {value:.4g}" if score is None else f"sealed test: {score}"
+        gate=name,
+        passed=_within(gate, value),
+        evidence=f"measured: {value:.4g}" if score is None else f"sealed test: {score}",
+    )
+
+
+def _condition(gate: Gate) -> str:
+    low = "" if gate.min is None else f">= {gate.min:g}"
+    high = "" if gate.max is None else f"<= {gate.max:g}"
+    return f"{gate.metric} {' and '.join(filter(None, (low, high)))}"
+
+
+def _within(gate: Gate, value: float) -> bool:
+    return (gate.min is None or value >= gate.min) and (gate.max is None or value <= gate.max)
+
+
+def _slices(gate: Gate, column: str, sliced: Sliced | None) -> GateResult:
+    """Every level or bin of the column that has rows enough; one on which the metric is undefined passes nothing."""
+    assert gate.metric is not None
+    name = f"{_condition(gate)} on every slice of {column}"
+    read = [] if sliced is None else sliced.of(column)
+    if not read:
+        why = f"no slice of {column} has {MIN_ROWS} test rows"
+        return GateResult(gate=name, passed=False, evidence=why if sliced else "the slices were not read")
+    undefined = [s for s in read if gate.metric not in s.test]
+    if undefined:
+        return GateResult(gate=name, passed=False, evidence=f"{gate.metric} is undefined on {undefined[0].name}")
+    scores = {s.name: s.test[gate.metric] for s in read}
+    failed = [said for said, score in scores.items() if not _within(gate, score.value)]
+    ends = (min, max) if gate.min is not None and gate.max is not None else (min,) if gate.min is not None else (max,)
+    extremes = [end(read, key=lambda s: s.test[gate.metric or ""].value) for end in ends]
+    said = " and ".join(f"{s.name}: {s.test[gate.metric]} on {s.n_rows} rows" for s in extremes)
+    return GateResult(
+        gate=name,
+        passed=not failed,
+        evidence=f"{len(read) - len(failed)} of {len(read)} slices with {MIN_ROWS} test rows or more; {said}",
     )
 
 

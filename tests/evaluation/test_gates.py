@@ -5,12 +5,16 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config import Gate
+from pipeline.data.slicing import Cut, Slicing
 from pipeline.errors import ConfigError
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.cost import Cost
 from pipeline.evaluation.finalists import Evaluation, Finalist
 from pipeline.evaluation.gates import check_gates, judge
 from pipeline.evaluation.intervals import Comparison, Interval
+from pipeline.evaluation.slices import Slice, Sliced
+
+SLICING = Slicing(cuts=(Cut(column="town", kind="levels", levels=("Lyon",)),), target="buys", labels=("no", "yes"))
 
 
 def interval(value: float) -> Interval:
@@ -33,6 +37,18 @@ def evaluation(difference: float | None = None, probability: float = 0.5, **chan
     )
 
 
+def by_town(**scores: float) -> dict[str, object]:
+    """A winner whose accuracy was read by town."""
+    slices = tuple(
+        Slice(column="town", level=town, n_rows=40, test={"accuracy": interval(score)}, metric="accuracy", p=None,
+              worse=False)
+        for town, score in scores.items()
+    )  # fmt: skip
+    winner = evaluation().winner.model_copy(update={"sliced": Sliced(slices=slices, n_small=1, n_columns_left_out=0)})
+    return {"finalists": (winner,)}
+
+
+TOWN = Gate(slice="town", metric="accuracy", min=0.8)
 BEATS = Gate(beats="champion", confidence=0.9)
 CASES = {
     "floor passed": (Gate(metric="accuracy", min=0.9), evaluation(), True, "0.9000 [0.8800, 0.9200]"),
@@ -46,6 +62,20 @@ CASES = {
     "too large": (Gate(metric="size_mb", max=0.1), evaluation(), False, "measured: 0.4"),
     "not calibrated": (Gate.model_validate({"ece": 0.01}), evaluation(), False, "measured: 0.02"),
     "few parameters": (Gate.model_validate({"n_params": 10}), evaluation(), True, "measured: 10"),
+    "above the floor in every town": (
+        TOWN, evaluation(**by_town(Lyon=0.95, Porto=0.81)), True, "2 of 2 slices with 30 test rows or more",
+    ),
+    "below the floor in one town": (
+        TOWN, evaluation(**by_town(Lyon=0.95, Porto=0.79)), False, "; town = Porto: 0.79",
+    ),
+    "above a ceiling in one town": (
+        Gate(slice="town", metric="accuracy", max=0.9), evaluation(**by_town(Lyon=0.95, Porto=0.7)), False, "Lyon",
+    ),
+    "no town with rows enough": (TOWN, evaluation(**by_town()), False, "no slice of town has 30 test rows"),
+    "evaluated before there were slices": (TOWN, evaluation(), False, "the slices were not read"),
+    "undefined in a town": (
+        Gate(slice="town", metric="roc_auc", min=0.1), evaluation(**by_town(Lyon=0.9)), False, "on town = Lyon",
+    ),
     "no champion yet": (BEATS, evaluation(), True, "no champion yet"),
     "champion beaten": (BEATS, evaluation(0.01, 0.95), True, "95.0% of resamples"),
     "champion not beaten surely": (BEATS, evaluation(0.01, 0.89), False, "89.0% of resamples"),
@@ -70,9 +100,19 @@ def test_every_gate_is_judged_even_after_one_that_is_not_passed() -> None:
 
 
 def test_a_gate_on_another_tasks_metric_is_found_before_anything_is_trained() -> None:
-    check_gates([Gate(metric="accuracy", min=0.5), BEATS], "multiclass")
-    check_gates([Gate.model_validate({"latency_ms_p95": 1})], "regression")
+    check_gates([Gate(metric="accuracy", min=0.5), BEATS], "multiclass", SLICING)
+    check_gates([Gate.model_validate({"latency_ms_p95": 1})], "regression", SLICING)
     with pytest.raises(ConfigError, match="'ece'"):
-        check_gates([Gate.model_validate({"ece": 0.1})], "regression")
+        check_gates([Gate.model_validate({"ece": 0.1})], "regression", SLICING)
     with pytest.raises(ConfigError, match=r"promotion.gates.*'rmse'; use one of accuracy"):
-        check_gates([Gate(metric="rmse", max=1)], "multiclass")
+        check_gates([Gate(metric="rmse", max=1)], "multiclass", SLICING)
+
+
+def test_a_gate_on_a_column_that_is_not_there_is_found_before_anything_is_trained() -> None:
+    check_gates([TOWN, Gate(slice="buys", metric="accuracy", min=0.5)], "binary", SLICING)
+    with pytest.raises(ConfigError, match="'twon'; did you mean town"):
+        check_gates([Gate(slice="twon", metric="accuracy", min=0.5)], "binary", SLICING)
+    with pytest.raises(ConfigError, match="'ocean'; they are town, buys"):
+        check_gates([Gate(slice="ocean", metric="accuracy", min=0.5)], "binary", SLICING)
+    with pytest.raises(ValueError, match="a gate on the slices of 'town' must have one of accuracy"):
+        Gate(slice="town", metric="size_mb", max=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,27 @@ def test_the_sealed_test_is_read_once_and_for_finalists_only(project: Project, f
             assert low < high
 
 
+def test_every_finalists_run_has_its_scores_by_slice(project: Project, first: Seen) -> None:
+    for run in project.runs("finalist"):
+        folder = local_folder(run.info.artifact_uri)
+        assert folder is not None
+        rows = list(csv.DictReader((folder / "slices" / "slices.csv").read_text().splitlines()))
+        assert {"age", "income", "town", "buys"} == {row["column"] for row in rows}
+        assert all(float(row["accuracy_lo"]) <= float(row["accuracy"]) <= float(row["accuracy_hi"]) for row in rows)
+        assert all(int(row["rows"]) >= 30 for row in rows)
+
+
+def test_what_the_winner_uses_is_measured_and_logged_with_the_search(project: Project, first: Seen) -> None:
+    (parent,) = project.runs("search")
+    folder = local_folder(parent.info.artifact_uri)
+    assert folder is not None
+    found = json.loads((folder / "explanation" / "explanation.json").read_text())
+    assert found["trial"] == first.done.json["winner"]["trial"]
+    assert {column["column"] for column in found["importance"]["columns"]} == {"age", "income", "town"}
+    assert "importance" in (folder / "explanation" / "explanation.svg").read_text().lower()
+    assert "What it uses" in (folder / "report" / "report.html").read_text()
+
+
 def test_only_the_owner_can_read_the_state_folder(project: Project, first: Seen) -> None:
     assert project.state.stat().st_mode & 0o077 == 0
 
@@ -283,6 +305,9 @@ def test_all_three_families_are_searched_on_images(tmp_path: Path) -> None:
     assert predicted["prediction"].dtype == "int64"
     assert result["winner"]["test"]["accuracy"]["value"] > 0.5
     assert not list((tmp_path / "home").iterdir()), "nothing is written into the home folder"
+    (page,) = project.state.glob("searches/*/report.html")
+    assert "What it uses" in page.read_text()
+    assert "What the winner is most wrong about" in page.read_text()
 
 
 def test_a_small_table_is_cross_validated_and_its_finalists_are_trained_over_seeds(tmp_path: Path) -> None:

@@ -29,6 +29,14 @@ FILES = {
     "too many slots": (GOOD + "resources: {devices: cpu, slots_per_device: 200}\n", "cores"),
     "unknown store": (GOOD + "tracking: {uri: 'ftp://example.org'}\n", "'ftp'"),
     "name with a path": ("name: ../up\ndata: {source: train.csv, target: buys}\n", "a name must match"),
+    "gate on no column": (
+        GOOD + "promotion: {gates: [{slice: twon, metric: accuracy, min: 0.5}]}\n",
+        "'twon'; did you mean town?",
+    ),
+    "gate on the slices of a cost": (
+        GOOD + "promotion: {gates: [{slice: town, metric: size_mb, max: 1}]}\n",
+        "must have one of accuracy",
+    ),
     "gate on no metric": (GOOD + "promotion: {gates: [{metric: rmse, max: 1}]}\n", "promotion.gates"),
 }
 ARGUMENTS = {

@@ -106,6 +106,24 @@ class TabularPreprocessor(BaseModel):
         }
         return {column.name: kind for kind, columns in groups.items() for column in columns}
 
+    @property
+    def places(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+        """Of each raw column, the columns of ``Inputs.x`` and of ``Inputs.categories`` that are made of it."""
+        places: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        indicator = len(self.numeric)
+        for position, column in enumerate(self.numeric):
+            places[column.name] = (position, *([indicator] if column.indicator else [])), ()
+            indicator += column.indicator
+        start = indicator
+        several: tuple[tuple[str, int], ...] = (
+            *((column.name, column.width) for column in self.datetime),
+            *((column.name, column.n_features) for column in self.text),
+        )
+        for name, width in several:
+            places[name] = tuple(range(start, start + width)), ()
+            start += width
+        return places | {column.name: ((), (at,)) for at, column in enumerate(self.categorical)}
+
     def transform(self, features: Features) -> Inputs:
         """Shape: x ``(N, n_numeric)``, categories ``(N, n_categorical)``.
 
