@@ -41,7 +41,7 @@ def package_trial(workspace: Workspace, prepared: Prepared, record: TrialRecord)
 def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialRecord, *, calibrate: bool) -> Path:
     """A finalist's package: the trial's, or one beside it with a temperature that the validation part asks for."""
     package = package_trial(workspace, prepared, record)
-    if not calibrate or prepared.spec.task == "regression" or prepared.spec.n_folds:
+    if not calibrate or prepared.spec.is_quantity or prepared.spec.n_folds:
         return package
     validation = prepared.development().validation
     temperature = fit_temperature(load_package(package).logits(validation.inputs), validation.target)

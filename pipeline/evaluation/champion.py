@@ -109,6 +109,11 @@ def incomparable(theirs: DataSpec, ours: DataSpec) -> str | None:
     """Why two models cannot be scored on the same rows; None where they can."""
     if theirs.kind != ours.kind or theirs.task != ours.task:
         return f"it is a {theirs.kind} {theirs.task} model, the data is {ours.kind} {ours.task}"
+    if ours.task == "forecast":
+        asked = [(spec.n_steps, spec.n_features, spec.horizon, spec.season) for spec in (theirs, ours)]
+        if asked[0] != asked[1]:
+            said = [f"{h} steps from {n} with {d} values each and a season of {m}" for n, d, h, m in asked]
+            return f"it forecasts {said[0]}, the data asks for {said[1]}"
     if set(theirs.labels) != set(ours.labels):
         return f"it knows the labels {list(theirs.labels)[:8]}, the data has {list(ours.labels)[:8]}"
     return None
@@ -124,7 +129,7 @@ def _any(masks: list[npt.NDArray[np.bool_] | None], n: int) -> npt.NDArray[np.bo
 
 def _in_units_of(ours: DataSpec, theirs: DataSpec, outputs_NC: Tensor) -> Tensor:
     """Another model's outputs in our order of labels, or in our standardisation of the target."""
-    if ours.task == "regression":
+    if ours.is_quantity:
         return (outputs_NC * theirs.target_scale + theirs.target_mean - ours.target_mean) / ours.target_scale
     order = torch.tensor([theirs.labels.index(label) for label in ours.labels])
     return outputs_NC[:, order]

@@ -10,7 +10,7 @@ from pipeline.config import Gate
 from pipeline.data.spec import Task
 from pipeline.errors import ConfigError
 from pipeline.evaluation.finalists import Evaluation
-from pipeline.objective import COSTS, metrics_for
+from pipeline.objective import COSTS, QUANTITIES, metrics_for
 
 
 class GateResult(BaseModel):
@@ -29,7 +29,7 @@ def check_gates(gates: Sequence[Gate], task: Task) -> None:
     Raises:
         ConfigError: a gate on a metric that the task does not have.
     """
-    known = (*metrics_for(task), *(name for name in COSTS if name != "ece" or task != "regression"))
+    known = (*metrics_for(task), *(name for name in COSTS if name != "ece" or task not in QUANTITIES))
     for gate in gates:
         if gate.metric is not None and gate.metric not in known:
             raise ConfigError(
