@@ -74,6 +74,7 @@ def challenge(
     confidence: float,
     n_resamples: int,
     seed: int,
+    block: int = 1,
 ) -> tuple[Comparison | None, ChampionReading | None, str | None]:
     """Compare on the test rows that are new to both.
 
@@ -81,6 +82,7 @@ def challenge(
         challenger_NC: the winner's outputs for `features`.
         trained_on: the rows that the winner was trained and chosen on.
         spec: the winner's; `target_N` is encoded by it.
+        block: as in `pipeline.evaluation.intervals`.
 
     Returns:
         The comparison and the champion's reading; or why there is none.
@@ -95,11 +97,13 @@ def challenge(
     at = torch.from_numpy(rows)
     theirs = _in_units_of(spec, champion.model.spec, champion.model.outputs(take(features, rows)))
     ours, target = challenger_NC[at], target_N[at]
-    scores = score_intervals(theirs, target, spec, confidence=confidence, n_resamples=n_resamples, seed=seed)
+    scores = score_intervals(
+        theirs, target, spec, confidence=confidence, n_resamples=n_resamples, seed=seed, block=block
+    )
     if objective.metric not in scores or not math.isfinite(scores[objective.metric].value):
         return None, None, f"{objective.metric} is undefined on the {len(rows)} test rows that are new to both"
     comparison = compare(
-        ours, theirs, target, spec, objective, confidence=confidence, n_resamples=n_resamples, seed=seed
+        ours, theirs, target, spec, objective, confidence=confidence, n_resamples=n_resamples, seed=seed, block=block
     )
     reading = ChampionReading(test=scores, n_rows=len(rows), known=all(mask is not None for mask in seen))
     return comparison, reading, None
