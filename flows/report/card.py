@@ -110,6 +110,8 @@ def _measured(evaluation: Evaluation) -> str:
         ),
         *(f"| {name} | {value:.4g} | | {COSTS[name]} |" for name, value in winner.costs.items() if name in COSTS),
     ]
+    if evaluation.forecast is not None:
+        lines += ["", f"It {evaluation.forecast.line}."]
     return "## Metrics\n\n" + "\n".join(lines)
 
 

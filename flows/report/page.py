@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from flows.report.forecasts import forecasts
 from flows.report.html import section, table
 from flows.report.material import Material
 from flows.report.result import calibration, cost, finalists, mistakes
@@ -35,6 +36,7 @@ def render(material: Material) -> str:
         search(material),
         families(material),
         finalists(material),
+        forecasts(material),
         mistakes(material),
         calibration(material),
         cost(material),

@@ -106,7 +106,8 @@ def evaluate_stage(
                 trial=finalist.trial,
                 family=finalist.family,
                 params=by_number[finalist.trial].params,
-                metrics=_finalist_metrics(finalist, objective.metric),
+                metrics=_finalist_metrics(finalist, objective.metric)
+                | (_naive_metrics(evaluation) if finalist is evaluation.winner else {}),
             ),
             packages[finalist.trial],
             {},
@@ -167,6 +168,14 @@ def _finalist_metrics(finalist: Finalist, metric: str) -> dict[str, float]:
         metrics |= {f"test/{metric}_seeds_mean": statistics.fmean(scores), "n_seeds": float(len(scores))}
         metrics[f"test/{metric}_seeds_sd"] = statistics.stdev(scores)
     return metrics
+
+
+def _naive_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """Of a forecast: what repeating the last season scores on the same windows, and what the winner is better by."""
+    if evaluation.forecast is None:
+        return {}
+    naive = {f"naive/{name}": interval.value for name, interval in evaluation.forecast.naive.items()}
+    return naive | {"test/skill": evaluation.forecast.skill}
 
 
 def _champion(version: ModelVersion, registry: ModelRegistry, workspace: Workspace, directory: Path) -> Champion:
