@@ -12,10 +12,8 @@ from pipeline.evaluation.forecasts import ForecastReading, Shown
 
 PAST: Final = 3
 """Horizons of the past that are drawn before the first window."""
-_LEGEND: Final = (
-    "<span class='key'><i class='s5'></i>truth</span><span class='key'><i class='s0'></i>forecast</span>"
-    "<span class='key'><i class='s1'></i>naive</span>"
-)
+_LEGEND: Final = "<span class='key'><i class='s0'></i>forecast</span><span class='key'><i class='s1'></i>naive</span>"
+_TRUTH: Final = "<span class='key'><i class='s5'></i>truth</span>"
 
 
 def forecasts(material: Material) -> str:
@@ -30,7 +28,7 @@ def forecasts(material: Material) -> str:
         body += figure(
             ahead(shown, reading),
             f"{of}hat came after {shown.origin}, the last {n_windows} windows of the test one after the other.",
-            _LEGEND,
+            _TRUTH + _LEGEND,
         )
     if reading.horizon > 1:
         body += figure(by_step(reading), "Mean absolute error by how far ahead, over all windows.", _LEGEND)
