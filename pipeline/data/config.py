@@ -29,7 +29,7 @@ class SplitConfig(BaseModel):
     """auto: stratified for classes, random for regression, kfold where the validation part would be small. group: no
     value of `column` is in two parts. time: the last rows by `column` are the test, those before them the validation
     part. kfold: every trial is cross-validated on the rows that are not the test; with `column` its values stay
-    together."""
+    together. Forecasts are divided by time (auto, time) or in folds that walk forward (kfold)."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of all rows of ``data.source``; not used by kfold."""
     test: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -119,10 +119,11 @@ class DataConfig(BaseModel):
             raise ValueError(f"the task of `kind: forecast` is forecast, but got task={self.task}; set it to auto")
         if self.target is None:
             raise ValueError("`kind: forecast` needs `target`, the column to predict, but it is null; name it")
-        if self.split.by not in ("auto", "time"):
+        if self.split.by not in ("auto", "time", "kfold") or self.split.column is not None:
+            how = f"by={self.split.by}" if self.split.column is None else f"column={self.split.column}"
             raise ValueError(
-                f"the windows of a forecast are divided by time only, but got split.by={self.split.by}: others would "
-                "let training see what the test is to predict; set it to time"
+                f"the windows of a forecast are divided by their times only, but got split.{how}: others would let "
+                "training see what the test is to predict; set split.by to time, or kfold for folds that walk forward"
             )
         if self.types:
             raise ValueError("`types` is not used by forecasts; name the columns in `forecast.covariates`")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import mlflow
@@ -77,8 +78,10 @@ def test_the_champion_forecasts_every_series_from_raw_rows(project: Project) -> 
     assert ahead["time"].tolist() == truth["when"].tolist()
     assert np.abs(ahead["prediction"].to_numpy() - truth["load"].to_numpy()).mean() < 3
 
-    mlflow.set_tracking_uri(project.uri)
-    served = mlflow.pyfunc.load_model("models:/load@champion").predict(known)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow's own, of types that are not checked
+        mlflow.set_tracking_uri(project.uri)
+        served = mlflow.pyfunc.load_model("models:/load@champion").predict(known)
     assert served["prediction"].tolist() == pytest.approx(ahead["prediction"].tolist(), rel=1e-6)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import torch
 
 from pipeline.data.assemble import Assembled, preparation_fingerprint, target_of
 from pipeline.data.config import DataConfig
@@ -51,26 +54,30 @@ def assemble_forecast(config: DataConfig, data: Dataset, separate_test: Dataset 
     past = _before(pieces, cuts.validation_from)
     cycles = layout.clock.cycles_within(max(len(piece.steps) for piece in past))
     windows = cut_windows(pieces, layout.clock, cycles, context=settled.context, horizon=settled.horizon)
-    split = divide(windows.origins, settled.horizon, cuts)
+    n_folds = config.split.folds if config.split.by == "kfold" else 0
+    split = divide(windows.origins, settled.horizon, cuts, n_folds)
+    fitted = np.flatnonzero(windows.origins + settled.horizon < cuts.validation_from)
     preprocessor = fit_forecast(
         layout,
         past,
-        [windows.inputs[row] for row in split.train],
+        [windows.inputs[row] for row in fitted],
         horizon=settled.horizon,
         season=settled.season,
         fill=wanted.fill,
         cycles=cycles,
     )
     dataset = _as_dataset(windows, preprocessor, data.name)
-    spec = _spec(preprocessor, dataset, split, past)
-    parts = {part: dataset.take(getattr(split, part)) for part in ("train", "validation")}
+    spec = _spec(preprocessor, target_of(dataset)[fitted], split, past, n_folds)
+    train = _part(preprocessor, spec, dataset.take(split.train))
     developed = dataset.take(np.concatenate([split.train, split.validation]))
     return Assembled(
         development=Development(
             spec=spec,
-            train=_part(preprocessor, spec, parts["train"]),
-            validation=_part(preprocessor, spec, parts["validation"]),
+            train=train,
+            validation=train if n_folds else _part(preprocessor, spec, dataset.take(split.validation)),
             fingerprint=preparation_fingerprint(config, data, separate_test),
+            folds=None if split.folds is None else torch.from_numpy(split.folds),
+            moments=None if split.folds is None else torch.from_numpy(windows.origins[split.train]),
         ),
         preprocessor=preprocessor,
         test=dataset.take(split.test),
@@ -132,8 +139,9 @@ def _part(preprocessor: ForecastPreprocessor, spec: DataSpec, dataset: Dataset) 
     return Part(preprocessor.transform(dataset.features), encode_target(spec, target_of(dataset)))
 
 
-def _spec(preprocessor: ForecastPreprocessor, dataset: Dataset, split: Split, past: Sequence[Piece]) -> DataSpec:
-    trained = target_of(dataset)[split.train]
+def _spec(
+    preprocessor: ForecastPreprocessor, trained: npt.NDArray[Any], split: Split, past: Sequence[Piece], n_folds: int
+) -> DataSpec:
     error = lagged_error(past, preprocessor.season)
     return DataSpec(
         kind="forecast",
@@ -146,7 +154,8 @@ def _spec(preprocessor: ForecastPreprocessor, dataset: Dataset, split: Split, pa
         target_mean=float(trained.mean()),
         target_scale=float(trained.std()) or preprocessor.scale,
         n_train=len(split.train),
-        n_validation=len(split.validation),
+        n_validation=len(split.train) if n_folds else len(split.validation),
+        n_folds=n_folds,
     )
 
 
@@ -156,7 +165,10 @@ def _said(layout: Layout, settled: Settled, cuts: Cuts, split: Split, windows: W
     n_series = len(set(windows.names.tolist()))
     tried = ", ".join(f"{season}: {error:.4g}" for season, error in settled.errors.items())
     ranges = []
-    for part, rows in (("training", split.train), ("validation", split.validation), ("test", split.test)):
+    parts = [("training", split.train), ("validation", split.validation), ("test", split.test)]
+    if split.folds is not None:
+        parts[1] = (f"of it the {split.folds.max() + 1} folds", split.train[split.folds >= 0])
+    for part, rows in parts:
         ends = clock.times(np.array([windows.origins[rows].min() + 1, windows.origins[rows].max() + horizon]))
         ranges.append(f"{part} {ends[0]} to {ends[1]}")
     used = len(split.train) + len(split.validation) + len(split.test)
