@@ -37,12 +37,13 @@ def init(
     target: Annotated[str | None, typer.Option(metavar="COL", help="The column to predict.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("experiment.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    kind: Annotated[str | None, typer.Option(help="What the data is, as forecast, where a look would not say.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at data and write a commented experiment file for it."""
     from flows.commands.init import init_experiment
 
-    _print(init_experiment(data, target, output, force=force), as_json)
+    _print(init_experiment(data, target, output, force=force, kind=kind), as_json)
 
 
 @app.command()

@@ -14,6 +14,7 @@ Direction = Literal["maximize", "minimize"]
 
 CLASSIFICATION: Final[frozenset[Task]] = frozenset({"binary", "multiclass"})
 REGRESSION: Final[frozenset[Task]] = frozenset({"regression"})
+QUANTITIES: Final[frozenset[Task]] = frozenset({"regression", "forecast"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,14 @@ METRICS: Final[dict[str, Objective]] = {
         Objective("f1_macro", "maximize", CLASSIFICATION, "mean F1 over the classes"),
         Objective("log_loss", "minimize", CLASSIFICATION, "mean negative log probability of the true class, in nats"),
         Objective("roc_auc", "maximize", frozenset({"binary"}), "probability that a positive ranks above a negative"),
-        Objective("rmse", "minimize", REGRESSION, "root mean squared error, in units of the target"),
-        Objective("mae", "minimize", REGRESSION, "mean absolute error, in units of the target"),
+        Objective("rmse", "minimize", QUANTITIES, "root mean squared error, in units of the target"),
+        Objective("mae", "minimize", QUANTITIES, "mean absolute error, in units of the target"),
+        Objective(
+            "mase",
+            "minimize",
+            frozenset({"forecast"}),
+            "mean absolute error over that of repeating the training part's last season",
+        ),
         Objective("r2", "maximize", REGRESSION, "share of the target's variance that is explained"),
     )
 }
@@ -76,7 +83,12 @@ COSTS: Final[dict[str, str]] = {
 }
 """What else a promotion can be bound to: measured of the winner, lower is better."""
 
-_DEFAULT: Final[dict[Task, str]] = {"binary": "roc_auc", "multiclass": "accuracy", "regression": "rmse"}
+_DEFAULT: Final[dict[Task, str]] = {
+    "binary": "roc_auc",
+    "multiclass": "accuracy",
+    "regression": "rmse",
+    "forecast": "mae",
+}
 
 
 def metrics_for(task: Task) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ def suggest_cnn(s: Suggester, spec: DataSpec) -> CNNConfig:
     1409.1556); first stages up to 64 wide and the residual option as in ResNet (arXiv 1512.03385); global averaging
     after Network in Network (arXiv 1312.4400); the larger kernels are for sequences above all, where they are cheap
     (arXiv 1611.06455 uses 8, 5 and 3)."""
-    side = spec.n_steps if spec.kind == "sequence" else min(spec.height, spec.width)
+    side = spec.n_steps if spec.has_steps else min(spec.height, spec.width)
     stem = {"stem_stride": s.choice("cnn.stem_stride", (1, 2, 4))} if side >= 24 else {}
     return CNNConfig(
         n_stages=s.integer("cnn.n_stages", 1, max_stages(spec)),

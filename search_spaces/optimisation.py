@@ -24,7 +24,7 @@ def suggest_optimisation(s: Suggester, spec: DataSpec, family: str) -> Optimisat
     class weights between none and the inverse of the class's share (King and Zeng, Political Analysis 2001; arXiv
     1901.05555 finds the best in between).
     """
-    classes = spec.task != "regression"
+    classes = not spec.is_quantity
     optimizer = s.choice("optimizer.name", ("adamw", "adam", "rmsprop", "sgd"))
     default = default_optimisation(spec, family)
     if optimizer == "sgd":
@@ -79,7 +79,7 @@ def default_optimisation(spec: DataSpec, family: str) -> OptimisationConfig:
         weight_decay=1e-2,
         schedule="cosine",
         batch_size=batch_sizes(spec)[1],
-        loss="mse" if spec.task == "regression" else "cross_entropy",
+        loss="mse" if spec.is_quantity else "cross_entropy",
         clip_norm=1.0 if family == "lstm" else None,
     )
 

@@ -26,6 +26,7 @@ _PREFERRED: Final[dict[Kind, tuple[str, ...]]] = {
     "tabular": ("mlp",),
     "image": ("cnn", "mlp", "lstm"),
     "sequence": ("lstm", "cnn", "mlp"),
+    "forecast": ("mlp", "lstm", "cnn"),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 import yaml
 
@@ -13,6 +13,7 @@ from flows.commands.shown import Shown, lines
 from pipeline.config import ExperimentConfig, is_name
 from pipeline.data.checks.policy import ChecksConfig
 from pipeline.data.inspect import Inspection, inspect_source, test_beside
+from pipeline.data.spec import Kind
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
 from pipeline.objective import metrics_for, objective_for
@@ -25,7 +26,7 @@ _ENDINGS: Final = re.compile(r"(\.(csv|tsv|parquet|jsonl|npz|ts)(\.gz)?|-images.
 MAX_COMMENT: Final = 300
 
 
-def init_experiment(data: str, target: str | None, output: Path, *, force: bool) -> Shown:
+def init_experiment(data: str, target: str | None, output: Path, *, force: bool, kind: str | None = None) -> Shown:
     """Look at the data and write an experiment file that `automl check` accepts as it stands.
 
     Raises:
@@ -36,8 +37,10 @@ def init_experiment(data: str, target: str | None, output: Path, *, force: bool)
         raise InputError(f"the file {shown(str(output))} exists already", "name another with -o, or use --force")
     if not output.absolute().parent.is_dir() or output.is_dir():
         raise InputError(f"the file {shown(str(output))} cannot be written", "name a file in a folder that exists")
+    if kind is not None and kind not in get_args(Kind):
+        raise InputError(f"--kind must be one of {', '.join(get_args(Kind))}, but got {shown(kind)}", "correct it")
     source, test = find_parts(data)
-    seen = inspect_source(source, test, Path.cwd(), target)
+    seen = inspect_source(source, test, Path.cwd(), target, cast("Kind | None", kind))
     text = experiment_text(name_of(source), source, test, target, seen)
     ExperimentConfig.model_validate(yaml.safe_load(text))  # what is written is read by nobody but us: it must be valid
     write_atomic(output, text.encode())
@@ -107,15 +110,17 @@ def experiment_text(name: str, source: str, test: str | None, target: str | None
         "data:",
         *_line("  ", "source", _path(source), _rows(seen)),
         *([] if target is None else _line("  ", "target", target, _target(seen))),
-        *_line("  ", "kind", seen.kind, "tabular | image | sequence"),
-        *_line("  ", "task", seen.task, "binary | multiclass | regression"),
+        *_line("  ", "kind", seen.kind, "tabular | image | sequence | forecast"),
+        *_line("  ", "task", seen.task, "binary | multiclass | regression | forecast"),
+        *_forecast(seen),
     ]
     if test is not None and seen.use_test:
         out += _line("  ", "test", _path(test), f"{seen.test_reason}; without it test rows are held out of the source")
     elif test is not None:
         out += [f"  # {_comment(f'test: {test} is there, but cannot be the test: {seen.test_reason}')}"]
     out += _line("  ", "split", {k: v for k, v in split.items() if v is not None}, seen.split_reason)
-    out += ["  # split by: random | stratified | group | time | kfold; group and time need the name of a `column`"]
+    if seen.forecast is None:
+        out += ["  # split by: random | stratified | group | time | kfold; group and time need the name of a `column`"]
     out += _types(seen)
     out += [
         f"# checks: {{leakage: error}}  # error | warn | off, for {', '.join(ChecksConfig.model_fields)}",
@@ -150,6 +155,26 @@ def _target(seen: Inspection) -> str:
     ranked = sorted(zip(seen.counts, map(str, seen.labels), strict=True), reverse=True)
     shares = [f"{label} {count / seen.n_rows:.1%}" for count, label in (*ranked[:3], *ranked[3:][-1:])]
     return f"{len(seen.labels)} classes: {', '.join(shares)}{', imbalanced' if seen.imbalanced else ''}"
+
+
+def _forecast(seen: Inspection) -> list[str]:
+    """The settings of a forecast, each with its meaning; for other series, how they would be forecast."""
+    if seen.forecast is None:
+        if not seen.is_series:
+            return []
+        return [
+            "  # The rows are regular series over time: with --kind forecast, init writes a file that forecasts them."
+        ]
+    meanings = {
+        "time": "the column of times",
+        "series": "the column that tells series apart; null: one series",
+        "horizon": "steps ahead that are predicted at once",
+        "context": "steps of the past that they are predicted from",
+        "season": "steps after which values come again: the naive forecast repeats them; 1: the last value",
+        "covariates": "numeric columns that are read beside the target; []: none",
+    }
+    lines = [_line("    ", key, getattr(seen.forecast, key), meaning) for key, meaning in meanings.items()]
+    return ["  forecast:", *(line for written in lines for line in written)]
 
 
 def _types(seen: Inspection) -> list[str]:

@@ -76,6 +76,8 @@ def run_experiment(file: Path, overrides: tuple[str, ...], *, new: bool, prefect
             f"{score} on the sealed test ({evaluation.n_rows} rows)",
             markup=False,
         )
+        if evaluation.forecast is not None:
+            out.print(f"it {evaluation.forecast.line}", markup=False)
         out.print(result.promotion.line, markup=False)
         out.print(
             f"took {clock(seconds['total'])}; see `automl leaderboard {config.name}`, `automl ui`, and "

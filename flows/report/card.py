@@ -63,6 +63,7 @@ def _use(material: Material) -> str:
     target = data.get("target") or "the target"
     what = {
         "regression": f"the value of {markdown(str(target))}",
+        "forecast": f"the next {spec.horizon} values of {markdown(str(target))}",
         "binary": f"which of two classes {markdown(str(target))} has",
         "multiclass": f"which of {len(spec.labels)} classes {markdown(str(target))} has",
     }[spec.task]
@@ -111,6 +112,8 @@ def _measured(evaluation: Evaluation) -> str:
         ),
         *(f"| {name} | {value:.4g} | | {COSTS[name]} |" for name, value in winner.costs.items() if name in COSTS),
     ]
+    if evaluation.forecast is not None:
+        lines += ["", f"It {evaluation.forecast.line}."]
     return "## Metrics\n\n" + "\n".join(lines)
 
 
@@ -139,7 +142,7 @@ def _limits(material: Material, evaluation: Evaluation) -> str:
         lines.append(f"- {evaluation.n_rows:,} test rows tell small differences from luck badly: mind the intervals.")
     if evaluation.winner.reliability is not None and evaluation.winner.temperature == 1:
         lines.append("- The probabilities are as the network gives them, not calibrated.")
-    if material.prepared is not None and material.prepared.spec.task == "regression":
+    if material.prepared is not None and material.prepared.spec.is_quantity:
         lines.append("- Predictions come without intervals of their own.")
     return "## Limits\n\n" + "\n".join(lines)
 

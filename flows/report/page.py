@@ -10,6 +10,7 @@ from typing import Final
 
 from flows.report.errs import slices
 from flows.report.explained import explanation
+from flows.report.forecasts import forecasts
 from flows.report.html import section, table
 from flows.report.material import Material
 from flows.report.result import calibration, cost, finalists, mistakes
@@ -38,6 +39,7 @@ def render(material: Material) -> str:
         search(material),
         families(material),
         finalists(material),
+        forecasts(material),
         mistakes(material),
         slices(material),
         explanation(material),

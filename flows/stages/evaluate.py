@@ -42,7 +42,7 @@ def package_trial(workspace: Workspace, prepared: Prepared, record: TrialRecord)
 def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialRecord, *, calibrate: bool) -> Path:
     """A finalist's package: the trial's, or one beside it with a temperature that the validation part asks for."""
     package = package_trial(workspace, prepared, record)
-    if not calibrate or prepared.spec.task == "regression" or prepared.spec.n_folds:
+    if not calibrate or prepared.spec.is_quantity or prepared.spec.n_folds:
         return package
     validation = prepared.development().validation
     temperature = fit_temperature(load_package(package).logits(validation.inputs), validation.target)
@@ -115,7 +115,8 @@ def evaluate_stage(
                 trial=finalist.trial,
                 family=finalist.family,
                 params=by_number[finalist.trial].params,
-                metrics=_finalist_metrics(finalist, objective.metric),
+                metrics=_finalist_metrics(finalist, objective.metric)
+                | (_naive_metrics(evaluation) if finalist is evaluation.winner else {}),
             ),
             packages[finalist.trial],
             _finalist_files(directory, evaluation, finalist),
@@ -185,6 +186,14 @@ def _finalist_metrics(finalist: Finalist, metric: str) -> dict[str, float]:
         metrics |= {f"test/{metric}_seeds_mean": statistics.fmean(scores), "n_seeds": float(len(scores))}
         metrics[f"test/{metric}_seeds_sd"] = statistics.stdev(scores)
     return metrics
+
+
+def _naive_metrics(evaluation: Evaluation) -> dict[str, float]:
+    """Of a forecast: what repeating the last season scores on the same windows, and what the winner is better by."""
+    if evaluation.forecast is None:
+        return {}
+    naive = {f"naive/{name}": interval.value for name, interval in evaluation.forecast.naive.items()}
+    return naive | {"test/skill": evaluation.forecast.skill}
 
 
 def _champion(version: ModelVersion, registry: ModelRegistry, workspace: Workspace, directory: Path) -> Champion:

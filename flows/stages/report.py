@@ -136,6 +136,7 @@ def summary_markdown(
         "",
         evaluation.choice,
         "",
+        *([] if evaluation.forecast is None else [f"The winner {evaluation.forecast.line}.", ""]),
         *_seeds(evaluation),
         f"Optimism of the search (validation minus test of the winner): {evaluation.optimism:+.4f}.",
         "",

@@ -99,7 +99,7 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
         validation=training
         if folds is not None
         else Part(preprocessor.transform(validation.features), encode_target(spec, target_of(validation))),
-        fingerprint=_fingerprint(config, data, separate_test),
+        fingerprint=preparation_fingerprint(config, data, separate_test),
         folds=folds,
     )
     developed = data.take(np.concatenate([split.train, split.validation]))
@@ -215,11 +215,16 @@ def _check_test(spec: DataSpec, preprocessor: Preprocessor, test: Dataset) -> No
         raise DataError(f"the test part: {error.what}", error.remedy) from error
 
 
-def _fingerprint(config: DataConfig, data: Dataset, separate_test: Dataset | None) -> str:
+def unused_blocks(config: DataConfig) -> set[str]:
+    """Parts of the config that are for another kind of data, and say nothing here."""
+    return {"forecast"} if config.forecast is None else set()
+
+
+def preparation_fingerprint(config: DataConfig, data: Dataset, separate_test: Dataset | None) -> str:
     """Over the content and every choice; where the files lie is not part of it."""
     parts = {
         "content": [fingerprint(part) for part in (data, separate_test) if part is not None],
-        "choices": config.model_dump(mode="json", exclude={"source", "test"}),
+        "choices": config.model_dump(mode="json", exclude={"source", "test", *unused_blocks(config)}),
         "version": PREPARATION_VERSION,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -35,6 +35,8 @@ def save_development(directory: Path, development: Development) -> None:
         parts["validation"] = development.validation
     else:
         tensors["folds"] = development.folds
+    if development.moments is not None:
+        tensors["moments"] = development.moments
     for name, part in parts.items():
         named = {**part.inputs._asdict(), "target": part.target}
         tensors |= {f"{name}.{field}": tensor.contiguous() for field, tensor in named.items() if tensor is not None}
@@ -54,6 +56,7 @@ def load_development(directory: Path) -> Development:
         validation=_part(tensors, "validation") if folds is None else train,
         fingerprint=description.fingerprint,
         folds=folds,
+        moments=tensors.get("moments"),
     )
 
 

@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.assemble import target_of
-from pipeline.data.config import ColumnType, SplitBy, SplitConfig
+from pipeline.data.config import ColumnType, DataConfig, ForecastConfig, SplitBy, SplitConfig
 from pipeline.data.dataset import Dataset
 from pipeline.data.findings import Finding
+from pipeline.data.forecast.assemble import assemble_forecast
+from pipeline.data.forecast.propose import is_nothing_else, propose_forecast
 from pipeline.data.identity import row_hashes
 from pipeline.data.infer import Target, infer_columns, infer_target
 from pipeline.data.preprocess.target import encode_labels
@@ -55,6 +57,10 @@ class Inspection:
     test_reason: str
     use_test: bool
     findings: tuple[Finding, ...]
+    forecast: ForecastConfig | None = None
+    """Of a forecast: every setting, as it was found."""
+    is_series: bool = False
+    """The rows are regular series over time, though something else is predicted."""
 
     @property
     def imbalanced(self) -> bool:
@@ -71,15 +77,25 @@ def test_beside(source: Path) -> Path | None:
     return None
 
 
-def inspect_source(source: str, test: str | None, root: Path, target: str | None) -> Inspection:
+def inspect_source(
+    source: str, test: str | None, root: Path, target: str | None, kind: Kind | None = None
+) -> Inspection:
     """Read a source, and the test beside it, and settle what a search needs to know.
+
+    Args:
+        kind: what the user says it is. Without it, series are forecast where nothing else stands beside their times.
 
     Raises:
         DataError: the data cannot be read or learned from.
     """
-    data = read_located(locate(source, root), target, None)
+    data = read_located(locate(source, root), target, kind)
     name = target or "target"
+    series = _series(data, name)
     try:
+        if kind == "forecast" or (
+            kind is None and series is not None and is_nothing_else(_whole(data, name), name, series)
+        ):
+            return _forecast(source, test, root, data, name, series or ForecastConfig())
         found = infer_target(target_of(data), name, data.kind, "auto")
         types, findings = _columns(data)
     except DataError as error:
@@ -103,6 +119,50 @@ def inspect_source(source: str, test: str | None, root: Path, target: str | None
         test_reason="" if tested is None else tested if isinstance(tested, str) else f"{len(tested):,} rows beside it",
         use_test=use_test,
         findings=(*data.findings, *found.findings, *findings),
+        is_series=series is not None,
+    )
+
+
+def _series(data: Dataset, target: str) -> ForecastConfig | None:
+    return propose_forecast(_whole(data, target), target) if isinstance(data.features, pd.DataFrame) else None
+
+
+def _whole(data: Dataset, target: str) -> pd.DataFrame:
+    """The table with its target."""
+    assert isinstance(data.features, pd.DataFrame)
+    return data.features.assign(**{target: target_of(data)})
+
+
+def _forecast(
+    source: str, test: str | None, root: Path, data: Dataset, target: str, proposed: ForecastConfig
+) -> Inspection:
+    """Prepare it, which settles everything."""
+    config = DataConfig(source=source, target=target, kind="forecast", forecast=proposed)
+    tested: Dataset | str | None = None
+    made = assemble_forecast(config, data, None)
+    if test is not None:
+        try:
+            tested = read_located(locate(test, root), target, "forecast")
+            made = assemble_forecast(config, data, tested)
+        except DataError as error:
+            tested = error.what
+    spec = made.development.spec
+    return Inspection(
+        kind="forecast",
+        task="forecast",
+        labels=(),
+        counts=(),
+        n_rows=len(data),
+        n_test=len(tested) if isinstance(tested, Dataset) else 0,
+        types={},
+        settled={},
+        split="time",
+        split_column=None,
+        split_reason="windows are divided by the time of what they predict",
+        test_reason="" if tested is None else tested if isinstance(tested, str) else f"{len(tested):,} rows beside it",
+        use_test=isinstance(tested, Dataset),
+        findings=made.findings,
+        forecast=proposed.model_copy(update={"horizon": spec.horizon, "context": spec.n_steps, "season": spec.season}),
     )
 
 

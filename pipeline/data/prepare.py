@@ -15,10 +15,11 @@ from zipfile import BadZipFile
 import sklearn
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.data.assemble import PREPARATION_VERSION, assemble
+from pipeline.data.assemble import PREPARATION_VERSION, assemble, unused_blocks
 from pipeline.data.config import DataConfig
 from pipeline.data.development import TENSORS, load_development, save_development
 from pipeline.data.findings import Finding
+from pipeline.data.forecast.assemble import assemble_forecast
 from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import Preprocessor
 from pipeline.data.profile import Profile
@@ -208,7 +209,7 @@ def _key(config: DataConfig, files: list[Path], names: list[str]) -> str:
     parts = {
         "files": [_hash(path) for path in files],
         "names": names,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude=unused_blocks(config)),
         "version": PREPARATION_VERSION,
         "sklearn": sklearn.__version__,
     }
@@ -231,7 +232,7 @@ def _make(config: DataConfig, source: Located, test: Located | None, directory: 
     data = read_located(source, config.target, None if config.kind == "auto" else config.kind)
     separate_test = None if test is None else read_located(test, config.target, data.kind, image_shape(data))
     try:
-        result = assemble(config, data, separate_test)
+        result = (assemble_forecast if config.kind == "forecast" else assemble)(config, data, separate_test)
     except DataError as error:
         raise DataError(error.what, error.remedy, file=source.path if source.files else source.source) from error
     save_development(directory, result.development)

@@ -27,6 +27,7 @@ from pipeline.files import append_line, sha256_file
 _TABLE: Final = "rows.parquet"
 _ARRAYS: Final = "rows.npz"
 _TARGET: Final = "target.parquet"
+_ORIGINS: Final = "origins.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,13 @@ def seal(dataset: Dataset, directory: Path) -> SealedTest:
     else:
         lengths = np.array([len(series) for series in features], dtype=np.int64)
         np.savez(directory / _ARRAYS, steps=np.concatenate(features), lengths=lengths)
-    pq.write_table(pa.table({"target": pa.array(dataset.target, from_pandas=True)}), directory / _TARGET)
+    if dataset.target.ndim == 2:
+        names = [str(step) for step in range(dataset.target.shape[1])]
+        pq.write_table(pa.table(dict(zip(names, dataset.target.T, strict=True))), directory / _TARGET)
+    else:
+        pq.write_table(pa.table({"target": pa.array(dataset.target, from_pandas=True)}), directory / _TARGET)
+    if dataset.origins is not None:
+        pq.write_table(pa.Table.from_pandas(dataset.origins, preserve_index=False), directory / _ORIGINS)
     return SealedTest(directory, _digest(directory), len(dataset))
 
 
@@ -87,8 +94,12 @@ def unseal(sealed: SealedTest, reason: str, ledger: Path) -> tuple[Dataset, npt.
     }
     append_line(ledger, json.dumps(entry))
     kind, features = _read_features(sealed.directory)
-    target = pq.read_table(sealed.directory / _TARGET)["target"].to_pandas().to_numpy()
-    return Dataset(kind, features, target, "sealed test"), target
+    stored = pq.read_table(sealed.directory / _TARGET).to_pandas()
+    if kind != "forecast":
+        target = stored["target"].to_numpy()
+        return Dataset(kind, features, target, "sealed test"), target
+    target, origins = stored.to_numpy(), pq.read_table(sealed.directory / _ORIGINS).to_pandas()
+    return Dataset(kind, features, target, "sealed test", origins=origins), target
 
 
 def _read_features(directory: Path) -> tuple[Kind, Features]:
@@ -97,7 +108,8 @@ def _read_features(directory: Path) -> tuple[Kind, Features]:
     with np.load(directory / _ARRAYS, allow_pickle=False) as arrays:
         if "images" in arrays:
             return "image", arrays["images"]
-        return "sequence", np.split(arrays["steps"], np.cumsum(arrays["lengths"])[:-1])
+        kind: Kind = "forecast" if (directory / _ORIGINS).exists() else "sequence"
+        return kind, np.split(arrays["steps"], np.cumsum(arrays["lengths"])[:-1])
 
 
 def _digest(directory: Path) -> str:

@@ -114,7 +114,7 @@ def read_located(
     Raises:
         DataError: as `read_source`.
     """
-    dataset = located.reader(Request(located.path, target, kind, shape=shape))
+    dataset = located.reader(Request(located.path, target, _raw(kind), shape=shape))
     assert dataset.target is not None, "readers give labelled requests a target"
     name = target or "target"
     present = texts(dataset.target).notna().to_numpy()
@@ -156,10 +156,15 @@ def read_features(
         DataError: as `read_source`, or the source holds another kind than the model's.
     """
     located = locate(source, root)
-    dataset = located.reader(Request(located.path, target, kind, labelled=False, shape=shape))
-    if dataset.kind != kind:
+    dataset = located.reader(Request(located.path, target, _raw(kind), labelled=False, shape=shape))
+    if dataset.kind != _raw(kind):
         raise DataError(f"the model predicts {kind} data, but the file holds {dataset.kind} data", "", file=source)
     return dataset.features
+
+
+def _raw(kind: Kind | None) -> Kind | None:
+    """The kind of what is read: series that are to be forecast are rows of a table."""
+    return "tabular" if kind == "forecast" else kind
 
 
 def _exists(path: Path) -> bool:

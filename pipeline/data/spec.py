@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Kind = Literal["tabular", "image", "sequence"]
-Task = Literal["binary", "multiclass", "regression"]
+Kind = Literal["tabular", "image", "sequence", "forecast"]
+Task = Literal["binary", "multiclass", "regression", "forecast"]
 Label = bool | int | float | str
 
 
@@ -17,7 +17,8 @@ class DataSpec(BaseModel):
     Tabular data is `n_numeric` scaled columns and `len(cardinalities)` categorical ones; column j has codes
     ``0 .. cardinalities[j] - 1`` where 0 stands for missing. Levels that the training part did not have get the code
     that it has for rare ones, or 0 where it has none. Images are ``(channels, height, width)``. Sequences
-    are at most `n_steps` long in training, with `n_features` values a step.
+    are at most `n_steps` long in training, with `n_features` values a step. Forecasts are sequences of exactly
+    `n_steps` steps, from which `horizon` values are predicted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,12 +36,19 @@ class DataSpec(BaseModel):
     n_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     n_features: Annotated[int, Field(ge=0, le=100_000)] = 0
     labels: tuple[Label, ...] = ()
-    """Class labels in the order of the model's outputs; empty for regression."""
+    """Class labels in the order of the model's outputs; empty for quantities."""
     class_counts: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """Training rows of each label; empty for regression, and where nobody counted."""
+    """Training rows of each label; empty for quantities, and where nobody counted."""
     target_mean: float = 0.0
     target_scale: Annotated[float, Field(gt=0)] = 1.0
-    """Regression models predict ``(target - target_mean) / target_scale``."""
+    """Models of quantities predict ``(target - target_mean) / target_scale``; the target of a forecast is the
+    difference to the seasonal naive forecast."""
+    horizon: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Steps that are forecast at once; 0 where the task is another."""
+    season: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Steps after which the naive forecast repeats the past; 0 where the task is another."""
+    naive_error: Annotated[float, Field(ge=0)] = 0.0
+    """Mean absolute difference of training values one season apart: the unit of MASE (Hyndman and Koehler 2006)."""
     n_train: Annotated[int, Field(ge=1)]
     n_validation: Annotated[int, Field(ge=1)]
     n_folds: Annotated[int, Field(ge=0, le=20)] = 0
@@ -48,8 +56,20 @@ class DataSpec(BaseModel):
 
     @property
     def n_outputs(self) -> int:
-        """Width of a model's output: one logit a class, or one standardised value."""
-        return len(self.labels) if self.task != "regression" else 1
+        """Width of a model's output: one logit a class, one standardised value, or one a step of the horizon."""
+        if self.task == "forecast":
+            return self.horizon
+        return 1 if self.is_quantity else len(self.labels)
+
+    @property
+    def is_quantity(self) -> bool:
+        """Whether numbers are predicted, and no classes."""
+        return self.task in ("regression", "forecast")
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether a row is a sequence of steps."""
+        return self.kind in ("sequence", "forecast")
 
     @model_validator(mode="after")
     def _consistent(self) -> DataSpec:
@@ -63,6 +83,8 @@ class DataSpec(BaseModel):
             raise ValueError("tabular data needs at least one column")
         if self.kind == "image" and min(self.channels, self.height, self.width) < 1:
             raise ValueError("images need channels, height and width >= 1")
-        if self.kind == "sequence" and min(self.n_steps, self.n_features) < 1:
+        if self.has_steps and min(self.n_steps, self.n_features) < 1:
             raise ValueError("sequences need n_steps and n_features >= 1")
+        if (self.task == "forecast") != (min(self.horizon, self.season) > 0):
+            raise ValueError("forecasts have horizon and season >= 1, other tasks 0")
         return self

@@ -59,10 +59,25 @@ class Development:
     fingerprint: str
     """sha256 over the raw data and every choice of the preparation: equal fingerprints, equal tensors."""
     folds: Tensor | None = None
-    """int64 ``(N,)``: the fold in which each training row is validated. None without cross-validation; with it,
-    `validation` is `train`."""
+    """int64 ``(N,)``: the fold in which each training row is validated, -1 where in none. None without
+    cross-validation; with it, `validation` is `train`."""
+    moments: Tensor | None = None
+    """int64 ``(N,)``: of folds that walk forward in time, the last step that each row reads."""
+
+    def held(self, fold: int) -> Tensor:
+        """The rows that a fold validates, ``(M,)``."""
+        assert self.folds is not None, "only cross-validated data has folds"
+        return torch.nonzero(self.folds == fold)[:, 0]
+
+    def rest(self, fold: int) -> Tensor:
+        """The rows that a fold trains on, ``(M,)``: all others, or those that were over before its first one."""
+        assert self.folds is not None, "only cross-validated data has folds"
+        if self.moments is None:
+            return torch.nonzero(self.folds != fold)[:, 0]
+        first = self.moments[self.held(fold)].min()
+        return torch.nonzero(self.moments + self.spec.horizon <= first)[:, 0]
 
     def to(self, device: torch.device) -> Development:
         train = self.train.to(device)
         validation = self.validation.to(device) if self.folds is None else train
-        return Development(self.spec, train, validation, self.fingerprint, self.folds)
+        return Development(self.spec, train, validation, self.fingerprint, self.folds, self.moments)

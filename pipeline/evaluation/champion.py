@@ -74,6 +74,7 @@ def challenge(
     confidence: float,
     n_resamples: int,
     seed: int,
+    block: int = 1,
 ) -> tuple[Comparison | None, ChampionReading | None, str | None]:
     """Compare on the test rows that are new to both.
 
@@ -81,6 +82,7 @@ def challenge(
         challenger_NC: the winner's outputs for `features`.
         trained_on: the rows that the winner was trained and chosen on.
         spec: the winner's; `target_N` is encoded by it.
+        block: as in `pipeline.evaluation.intervals`.
 
     Returns:
         The comparison and the champion's reading; or why there is none.
@@ -95,11 +97,13 @@ def challenge(
     at = torch.from_numpy(rows)
     theirs = _in_units_of(spec, champion.model.spec, champion.model.outputs(take(features, rows)))
     ours, target = challenger_NC[at], target_N[at]
-    scores = score_intervals(theirs, target, spec, confidence=confidence, n_resamples=n_resamples, seed=seed)
+    scores = score_intervals(
+        theirs, target, spec, confidence=confidence, n_resamples=n_resamples, seed=seed, block=block
+    )
     if objective.metric not in scores or not math.isfinite(scores[objective.metric].value):
         return None, None, f"{objective.metric} is undefined on the {len(rows)} test rows that are new to both"
     comparison = compare(
-        ours, theirs, target, spec, objective, confidence=confidence, n_resamples=n_resamples, seed=seed
+        ours, theirs, target, spec, objective, confidence=confidence, n_resamples=n_resamples, seed=seed, block=block
     )
     reading = ChampionReading(test=scores, n_rows=len(rows), known=all(mask is not None for mask in seen))
     return comparison, reading, None
@@ -109,6 +113,11 @@ def incomparable(theirs: DataSpec, ours: DataSpec) -> str | None:
     """Why two models cannot be scored on the same rows; None where they can."""
     if theirs.kind != ours.kind or theirs.task != ours.task:
         return f"it is a {theirs.kind} {theirs.task} model, the data is {ours.kind} {ours.task}"
+    if ours.task == "forecast":
+        asked = [(spec.n_steps, spec.n_features, spec.horizon, spec.season) for spec in (theirs, ours)]
+        if asked[0] != asked[1]:
+            said = [f"{h} steps from {n} with {d} values each and a season of {m}" for n, d, h, m in asked]
+            return f"it forecasts {said[0]}, the data asks for {said[1]}"
     if set(theirs.labels) != set(ours.labels):
         return f"it knows the labels {list(theirs.labels)[:8]}, the data has {list(ours.labels)[:8]}"
     return None
@@ -124,7 +133,7 @@ def _any(masks: list[npt.NDArray[np.bool_] | None], n: int) -> npt.NDArray[np.bo
 
 def _in_units_of(ours: DataSpec, theirs: DataSpec, outputs_NC: Tensor) -> Tensor:
     """Another model's outputs in our order of labels, or in our standardisation of the target."""
-    if ours.task == "regression":
+    if ours.is_quantity:
         return (outputs_NC * theirs.target_scale + theirs.target_mean - ours.target_mean) / ours.target_scale
     order = torch.tensor([theirs.labels.index(label) for label in ours.labels])
     return outputs_NC[:, order]

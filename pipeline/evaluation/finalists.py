@@ -23,6 +23,7 @@ from pipeline.errors import SearchError
 from pipeline.evaluation.calibration import Reliability, reliability
 from pipeline.evaluation.champion import Champion, ChampionReading, Model, challenge
 from pipeline.evaluation.cost import Cost, measure_cost
+from pipeline.evaluation.forecasts import ForecastReading, block_length, read_forecasts
 from pipeline.evaluation.intervals import Comparison, Interval, score_intervals
 from pipeline.evaluation.mistakes import Confusion, Residuals, confusion, residuals
 from pipeline.evaluation.pictures import Picture, mistaken
@@ -97,9 +98,11 @@ class Evaluation(BaseModel):
     confusion: Confusion | None = None
     """Of the winner; None for regression, and for more classes than a person can look at."""
     residuals: Residuals | None = None
-    """Of the winner; None for classes."""
+    """Of the winner; None for classes and forecasts."""
     mistaken: tuple[Picture, ...] = ()
     """Of images: those of the test that the winner is most wrong about."""
+    forecast: ForecastReading | None = None
+    """Of the winner; None for other tasks."""
 
     @property
     def winner(self) -> Finalist:
@@ -223,7 +226,7 @@ def evaluate(
     dataset, target = unseal(sealed, reason, ledger)
     outputs = {record.number: models[record.number].outputs(dataset.features) for record in finalists}
     spec = models[finalists[0].number].spec
-    encoded = encode_target(spec, target)
+    encoded, block = encode_target(spec, target), block_length(dataset, spec)
     read = tuple(
         Finalist(
             trial=record.number,
@@ -232,14 +235,20 @@ def evaluate(
             validation_se=record.objective_se,
             n_params=record.n_params,
             test=score_intervals(
-                outputs[record.number], encoded, spec, confidence=confidence, n_resamples=n_resamples, seed=seed
+                outputs[record.number],
+                encoded,
+                spec,
+                confidence=confidence,
+                n_resamples=n_resamples,
+                seed=seed,
+                block=block,
             ),
             seeds=tuple(
                 SeedScore(validation=score, test=_score(model.outputs(dataset.features), encoded, spec, objective))
                 for score, model in (seeds or {}).get(record.number, ())
             ),
             temperature=models[record.number].temperature,
-            reliability=None if spec.task == "regression" else reliability(outputs[record.number], encoded),
+            reliability=None if spec.is_quantity else reliability(outputs[record.number], encoded),
             cost=measure_cost(models[record.number].outputs, dataset.features, n_bytes[record.number]),
             sliced=None
             if slicing is None
@@ -261,9 +270,21 @@ def evaluate(
         metric=objective.metric,
         n_rows=len(target),
         finalists=read,
-        confusion=None if spec.task == "regression" else confusion(winning, encoded, spec),
+        confusion=None if spec.is_quantity else confusion(winning, encoded, spec),
         residuals=residuals(winning, encoded, spec) if spec.task == "regression" else None,
         mistaken=mistaken(winning, encoded, spec, dataset.features),
+        forecast=None
+        if spec.task != "forecast"
+        else read_forecasts(
+            dataset,
+            winning,
+            encoded,
+            spec,
+            objective,
+            confidence=confidence,
+            n_resamples=n_resamples,
+            seed=seed,
+        ),
     )
     if champion is None:
         return evaluation
@@ -278,6 +299,7 @@ def evaluate(
         confidence=confidence,
         n_resamples=n_resamples,
         seed=seed,
+        block=block,
     )
     return evaluation.model_copy(
         update={

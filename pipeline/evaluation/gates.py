@@ -14,7 +14,7 @@ from pipeline.data.spec import Task
 from pipeline.errors import ConfigError
 from pipeline.evaluation.finalists import Evaluation
 from pipeline.evaluation.slices import MIN_ROWS, Sliced
-from pipeline.objective import COSTS, metrics_for
+from pipeline.objective import COSTS, QUANTITIES, metrics_for
 from pipeline.text import MAX_SHOWN, shown
 
 MOST_NAMED: Final = 20
@@ -38,7 +38,7 @@ def check_gates(gates: Sequence[Gate], task: Task, slicing: Slicing) -> None:
         ConfigError: a gate on a metric that the task does not have, or on slices of a column that rows are not divided
             by.
     """
-    known = (*metrics_for(task), *(name for name in COSTS if name != "ece" or task != "regression"))
+    known = (*metrics_for(task), *(name for name in COSTS if name != "ece" or task not in QUANTITIES))
     for gate in gates:
         if gate.metric is not None and gate.metric not in known:
             raise ConfigError(

@@ -1,4 +1,9 @@
-"""Intervals and paired comparisons on a fixed set of test rows. Axes: R resamples, N rows, C outputs."""
+"""Intervals and paired comparisons on a fixed set of test rows. Axes: R resamples, N rows, C outputs.
+
+Rows that depend on each other, as windows of a series that overlap, are resampled in blocks of rows that follow each
+other: the circular block bootstrap (Politis and Romano, A circular block-resampling procedure for stationary data,
+1992), which is the moving-block bootstrap of Künsch (1989) without its neglect of the ends.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +48,25 @@ class Comparison(BaseModel):
 
 
 def score_intervals(
-    outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, *, confidence: float, n_resamples: int, seed: int
+    outputs_NC: Tensor,
+    target_N: Tensor,
+    spec: DataSpec,
+    *,
+    confidence: float,
+    n_resamples: int,
+    seed: int,
+    block: int = 1,
 ) -> dict[str, Interval]:
     """Every metric of the task with its interval; metrics that are undefined on these rows are left out.
 
     Accuracy is a share of rows and gets the Wilson score interval; the others get the percentile bootstrap (Efron and
     Tibshirani 1993, chapter 13).
+
+    Args:
+        block: so many rows that follow each other are drawn together; 1 draws them one by one.
     """
     values = {k: float(v[0]) for k, v in validation_metrics(outputs_NC[None], target_N, spec).items()}
-    resampled = _resample(outputs_NC, target_N, spec, n_resamples, seed)
+    resampled = _resample(outputs_NC, target_N, spec, n_resamples, seed, block)
     return {
         name: wilson(value, len(target_N), confidence)
         if name == "accuracy"
@@ -85,6 +100,7 @@ def compare(
     confidence: float,
     n_resamples: int,
     seed: int,
+    block: int = 1,
 ) -> Comparison:
     """Paired bootstrap: both models are scored on the same resampled rows, so that what they share cancels out."""
     sign = 1 if objective.direction == "maximize" else -1
@@ -92,28 +108,35 @@ def compare(
         name: float(validation_metrics(outputs[None], target_N, spec)[objective.metric][0])
         for name, outputs in (("challenger", challenger_NC), ("champion", champion_NC))
     }
-    ours = _resample(challenger_NC, target_N, spec, n_resamples, seed)[objective.metric]
-    theirs = _resample(champion_NC, target_N, spec, n_resamples, seed)[objective.metric]
+    ours = _resample(challenger_NC, target_N, spec, n_resamples, seed, block)[objective.metric]
+    theirs = _resample(champion_NC, target_N, spec, n_resamples, seed, block)[objective.metric]
     difference_R = sign * (ours - theirs)
     difference_R = difference_R[torch.isfinite(difference_R)]
     difference = _interval(sign * (value["challenger"] - value["champion"]), difference_R, confidence)
     return Comparison(difference=difference, probability_better=float((difference_R > 0).double().mean()))
 
 
-def _resample(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, n_resamples: int, seed: int) -> dict[str, Tensor]:
+def _resample(
+    outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, n_resamples: int, seed: int, block: int
+) -> dict[str, Tensor]:
     """Every metric on `n_resamples` samples of the rows with replacement, ``(R,)`` each. Equal seeds, equal rows."""
     parts = [
         validation_metrics(outputs_NC[rows_RN], target_N[rows_RN], spec)
-        for rows_RN in _rows(len(target_N), outputs_NC.shape[1], n_resamples, seed)
+        for rows_RN in _rows(len(target_N), outputs_NC.shape[1], n_resamples, seed, block)
     ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _rows(n: int, width: int, n_resamples: int, seed: int) -> Iterator[Tensor]:
+def _rows(n: int, width: int, n_resamples: int, seed: int, block: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     chunk = max(1, CHUNK_VALUES // (n * width))
     for start in range(0, n_resamples, chunk):
-        yield torch.randint(n, (min(chunk, n_resamples - start), n), generator=generator)
+        size = min(chunk, n_resamples - start)
+        if block == 1:
+            yield torch.randint(n, (size, n), generator=generator)
+        else:
+            firsts = torch.randint(n, (size, -(-n // block), 1), generator=generator)
+            yield ((firsts + torch.arange(block)) % n).flatten(1)[:, :n]  # after the last row comes the first
 
 
 def _interval(value: float, resampled_R: Tensor, confidence: float) -> Interval:

@@ -19,7 +19,8 @@ from pipeline.models.stack import Stack
 
 
 class Model(nn.Module):
-    """A module from `Inputs` to ``(B, n_outputs)``: logits for classes, one standardised value for regression."""
+    """A module from `Inputs` to ``(B, n_outputs)``: logits for classes, one standardised value for regression,
+    one a step of the horizon for forecasts."""
 
     def forward(self, inputs: Inputs) -> Tensor:
         """Raises NotImplementedError in this base class: every family overrides it."""

@@ -59,7 +59,7 @@ class CNN(Model):
 
     def __init__(self, config: CNNConfig, spec: DataSpec) -> None:
         super().__init__()
-        self.sequence = spec.kind == "sequence"
+        self.sequence = spec.has_steps
         sides = (1, spec.n_steps) if self.sequence else (spec.height, spec.width)
         c_in = spec.n_features if self.sequence else spec.channels
         convolutions = []
@@ -194,7 +194,7 @@ def default(spec: DataSpec) -> CNNConfig:
     With AdamW at 2e-3 in batches of 128 it has 99.1 % of MNIST's test right after 3 epochs of 48,000 images, 9 s each
     on one Zen 3 core; the mean instead of the flattened map has 97.5 %.
     """
-    if spec.kind == "sequence":
+    if spec.has_steps:
         return CNNConfig(n_stages=min(4, max_stages(spec)), width=32, kernel_size=5)
     side = min(spec.height, spec.width)
     stem_stride: Literal[1, 2, 4] = 1 if side <= 64 else 2 if side <= 128 else 4
@@ -203,8 +203,10 @@ def default(spec: DataSpec) -> CNNConfig:
 
 def max_stages(spec: DataSpec) -> int:
     """So many stages that the last map still has 2 to 4 values along the shorter side (along time), from 1 to 5."""
-    side = spec.n_steps if spec.kind == "sequence" else min(spec.height, spec.width)
+    side = spec.n_steps if spec.has_steps else min(spec.height, spec.width)
     return min(5, max(1, side.bit_length() - 2))
 
 
-FAMILY: Final = Family(name="cnn", kinds=frozenset({"image", "sequence"}), config=CNNConfig, build=CNN, default=default)
+FAMILY: Final = Family(
+    name="cnn", kinds=frozenset({"image", "sequence", "forecast"}), config=CNNConfig, build=CNN, default=default
+)

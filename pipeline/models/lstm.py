@@ -160,5 +160,5 @@ def default(spec: DataSpec) -> LSTMConfig:
 
 
 FAMILY: Final = Family(
-    name="lstm", kinds=frozenset({"sequence", "image"}), config=LSTMConfig, build=LSTM, default=default
+    name="lstm", kinds=frozenset({"sequence", "image", "forecast"}), config=LSTMConfig, build=LSTM, default=default
 )

@@ -227,7 +227,7 @@ def make_encoder(config: MLPConfig, spec: DataSpec) -> Encoder:
             return TabularEncoder(config, spec)
         case "image":
             return ImageEncoder(spec)
-        case "sequence":
+        case "sequence" | "forecast":
             return SequenceEncoder(spec)
 
 
@@ -271,5 +271,9 @@ def default(spec: DataSpec) -> MLPConfig:
 
 
 FAMILY: Final = Family(
-    name="mlp", kinds=frozenset({"tabular", "image", "sequence"}), config=MLPConfig, build=MLP, default=default
+    name="mlp",
+    kinds=frozenset({"tabular", "image", "sequence", "forecast"}),
+    config=MLPConfig,
+    build=MLP,
+    default=default,
 )

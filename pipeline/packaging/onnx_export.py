@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.dataset import Features
+from pipeline.data.preprocess.forecast import ForecastPreprocessor
 from pipeline.data.preprocess.image import ImagePreprocessor
 from pipeline.data.preprocess.sequence import SequencePreprocessor
 from pipeline.data.preprocess.tabular import TabularPreprocessor
@@ -142,6 +143,8 @@ def standalone_inputs(predictor: Predictor, features: Features) -> dict[str, Arr
             training, which the file has no room for.
     """
     fitted = predictor.preprocessor
+    if isinstance(fitted, ForecastPreprocessor):
+        raise InputError("forecasts are not exported", "serve the package with MLflow")
     if isinstance(fitted, TabularPreprocessor):
         prepared = fitted.transform(features)
         assert isinstance(features, pd.DataFrame)

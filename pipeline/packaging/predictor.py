@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from pipeline.data.dataset import Features, take
-from pipeline.data.preprocess import Preprocessor
+from pipeline.data.preprocess import ForecastPreprocessor, Preprocessor
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
+from pipeline.errors import DataError
 from pipeline.models.base import Model
 from pipeline.packaging.contents import Provenance
 from pipeline.training.config import TrialConfig
@@ -35,12 +36,17 @@ class Predictor:
     def predict(self, features: Features) -> pd.DataFrame:
         """One row out for each row in, in their order, under the index of a DataFrame that came in.
 
+        Forecasts read a table of the past and have a row for each series and step ahead: ``series`` where there are
+        several, ``step``, ``time``, ``prediction``.
+
         Column ``prediction`` is the most probable label, in its original type, or the value in the target's units;
         classes have ``probability_<label>`` as well, in the order of the spec's labels.
 
         Raises:
             DataError: the rows are not of the kind the model was trained on.
         """
+        if isinstance(self.preprocessor, ForecastPreprocessor):
+            return self._forecasts(self.preprocessor, features)
         outputs = self.outputs(features)
         index = features.index if isinstance(features, pd.DataFrame) else pd.RangeIndex(len(features))
         if self.spec.task == "regression":
@@ -52,12 +58,32 @@ class Predictor:
             columns[f"probability_{label}"] = probabilities[:, column].numpy()
         return pd.DataFrame(columns, index=index)
 
+    def _forecasts(self, fitted: ForecastPreprocessor, features: Features) -> pd.DataFrame:
+        """What comes after the last row of each series."""
+        if not isinstance(features, pd.DataFrame):
+            raise DataError(f"the model needs a table of series, but got {type(features).__name__}", "pass a DataFrame")
+        histories = fitted.histories(features)
+        differences = self.outputs(histories.inputs).double() * self.spec.target_scale + self.spec.target_mean
+        values = fitted.naive(histories.inputs) + differences.numpy()
+        n_series, horizon = values.shape
+        series = {} if fitted.layout.series is None else {"series": np.repeat(histories.names, horizon)}
+        columns = {
+            **series,
+            "step": np.tile(np.arange(1, horizon + 1), n_series),
+            "time": fitted.times_after(histories.origins).ravel(),
+            "prediction": values.ravel(),
+        }
+        return pd.DataFrame(columns)
+
     def outputs(self, features: Features) -> Tensor:
-        """float32 ``(N, n_outputs)`` of raw rows: a calibrated logit a class, or one standardised value.
+        """float32 ``(N, n_outputs)`` of raw rows: a calibrated logit a class, one standardised value, or one a step
+        ahead of a window (or of every series of a table).
 
         Raises:
             DataError: the rows are not of the kind the model was trained on.
         """
+        if isinstance(self.preprocessor, ForecastPreprocessor) and isinstance(features, pd.DataFrame):
+            features = self.preprocessor.histories(features).inputs
         if not len(features) and isinstance(features, pd.DataFrame):
             # What is left of rows that had none of the columns: MLflow drops all others, and then there are no rows.
             self.preprocessor.transform(features)

@@ -50,7 +50,7 @@ def _check_rows(path: Path, tensors: dict[str, Tensor], spec: DataSpec) -> None:
             axes["x"] = (n, spec.n_numeric)
         case "image":
             axes["x"] = (n, spec.channels, spec.height, spec.width)
-        case "sequence":
+        case "sequence" | "forecast":
             axes |= {"x": (n, None, spec.n_features), "lengths": (n,)}
     if spec.cardinalities:
         axes["categories"] = (n, len(spec.cardinalities))

@@ -17,7 +17,7 @@ from pipeline.errors import DataError
 def as_features(rows: Any, kind: Kind) -> Features:
     """Rows of one kind.
 
-    - tabular: a DataFrame, a mapping of columns, or a list of mappings.
+    - tabular, and series to be forecast: a DataFrame, a mapping of columns, or a list of mappings.
     - image: an array, nested lists, or a DataFrame whose column ``image`` (or only column) holds one of them a row.
     - sequence: a list of ``(T_i, D)`` or ``(T_i,)`` arrays or nested lists, an array ``(N, T, D)``, or a DataFrame
       whose column ``sequence`` (or only column) holds one of them a row.
@@ -25,7 +25,7 @@ def as_features(rows: Any, kind: Kind) -> Features:
     Raises:
         DataError: the rows are in no such form.
     """
-    if kind == "tabular":
+    if kind in ("tabular", "forecast"):
         return _as_table(rows)
     cells = _cells(rows, kind)
     try:
@@ -40,7 +40,7 @@ def _as_table(rows: Any) -> pd.DataFrame:
     if isinstance(rows, Mapping) or (isinstance(rows, list) and all(isinstance(row, Mapping) for row in rows)):
         return pd.DataFrame(rows)
     raise DataError(
-        f"a tabular model reads columns by name, but got a {type(rows).__name__}", "give a pandas DataFrame"
+        f"a model of a table reads columns by name, but got a {type(rows).__name__}", "give a pandas DataFrame"
     )
 
 

@@ -21,6 +21,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
+from pipeline.data.preprocess import ForecastPreprocessor
 from pipeline.packaging.contents import DATA, MANIFEST, DataDescription, Manifest
 from pipeline.packaging.package import LIBRARIES, link_or_copy
 from pipeline.tracking.projection import MODEL_PATH
@@ -133,8 +134,12 @@ def _signature(data: DataDescription) -> ModelSignature:
     """Columns by name. Their types are not enforced: MLflow would refuse integers where it has seen floats, while our
     preprocessing reads both and names a missing column itself. Images and sequences have no input schema."""
     inputs, anything = None, AnyType()  # type: ignore[no-untyped-call]
-    if data.spec.kind == "tabular":
+    if data.spec.kind in ("tabular", "forecast"):
         inputs = Schema([ColSpec(anything, name, required=False) for name in data.preprocessor.schema_of_features])
+    if isinstance(data.preprocessor, ForecastPreprocessor):
+        series = [ColSpec(DataType.string, "series")] if data.preprocessor.layout.series is not None else []
+        step, when = ColSpec(DataType.long, "step"), ColSpec(anything, "time")
+        return ModelSignature(inputs, Schema([*series, step, when, ColSpec(DataType.double, "prediction")]))
     if data.spec.task == "regression":
         return ModelSignature(inputs, Schema([ColSpec(DataType.double, "prediction")]))
     kinds = {bool: DataType.boolean, int: DataType.long, float: DataType.double, str: DataType.string}

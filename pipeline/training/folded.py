@@ -58,8 +58,8 @@ class FoldedLearner:
         assert data.folds is not None, "only cross-validated data comes here"
         n_folds = data.spec.n_folds
         self._spec = data.spec
-        self._held = [torch.nonzero(data.folds == fold)[:, 0] for fold in range(n_folds)]
-        rest = [torch.nonzero(data.folds != fold)[:, 0] for fold in range(n_folds)]
+        self._held = [data.held(fold) for fold in range(n_folds)]
+        rest = [data.rest(fold) for fold in range(n_folds)]
         # Members of one stack take equally many steps: a row too many is left out, each epoch another one.
         epoch_rows = min(len(rows) for rows in rest)
         members = [_of_fold(config, fold) for config in configs for fold in range(n_folds)]

@@ -1,4 +1,4 @@
-"""Training losses. Classes: logits against codes; regression: one standardised value against another."""
+"""Training losses. Classes: logits against codes; quantities: standardised values against others."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 def training_loss(config: OptimisationConfig, spec: DataSpec, device: torch.device) -> Loss:
     """The loss to descend: mean over the rows of a batch, with label smoothing and class weights. Output ``(B, C)``,
-    target ``(B,)``.
+    target ``(B,)``; of forecasts ``(B, H)`` both.
 
     Raises:
         ValueError: a loss of another task.
     """
-    if (config.loss in {"cross_entropy", "focal"}) != (spec.task != "regression"):
+    if (config.loss in {"cross_entropy", "focal"}) != (not spec.is_quantity):
         raise ValueError(f"loss must be one of a {spec.task} task, but got {config.loss!r}")
     if config.loss not in {"cross_entropy", "focal"}:
         regression = _REGRESSION[config.loss]
+        if spec.task == "forecast":
+            return regression
         return lambda output, target: regression(output[:, 0], target)
     smoothing = config.label_smoothing
     weights = class_weights(config, spec)

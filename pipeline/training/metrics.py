@@ -1,5 +1,5 @@
-"""Validation metrics of K members at once. Axes: K members, N rows, C outputs. Equal to scikit-learn's of the same
-name."""
+"""Validation metrics of K members at once. Axes: K members, N rows, C outputs, H steps of a horizon. Equal to
+scikit-learn's of the same name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ def validation_metrics(outputs_KNC: Tensor, target: Tensor, spec: DataSpec) -> d
     """Every metric of the task as ``(K,)`` float64 tensors on the CPU; NaN where a metric is undefined on these rows.
 
     Shape:
-        target: ``(N,)`` for all members, or ``(K, N)``.
+        target: ``(N,)`` for all members, or ``(K, N)``; of forecasts ``(N, H)`` or ``(K, N, H)``.
     """
     outputs_KNC = outputs_KNC.detach().to("cpu", torch.float64)
+    if spec.task == "forecast":
+        return _forecast(outputs_KNC, target.cpu().double().expand(outputs_KNC.shape), spec)
     target_KN = target.cpu().expand(outputs_KNC.shape[:2])
     if spec.task == "regression":
         return _regression(outputs_KNC[..., 0], target_KN.double(), spec.target_scale)
@@ -29,6 +31,13 @@ def _regression(prediction_KN: Tensor, target_KN: Tensor, scale: float) -> dict[
     r2_K = 1 - mse_K / target_KN.var(1, correction=0)
     r2_K = torch.where(torch.isfinite(r2_K), r2_K, torch.nan)
     return {"rmse": mse_K.sqrt() * scale, "mae": error_KN.abs().mean(1) * scale, "r2": r2_K}
+
+
+def _forecast(prediction_KNH: Tensor, target_KNH: Tensor, spec: DataSpec) -> dict[str, Tensor]:
+    error_KNH = (prediction_KNH - target_KNH) * spec.target_scale
+    mae_K = error_KNH.abs().mean((1, 2))
+    scaled_K = mae_K / spec.naive_error if spec.naive_error > 0 else torch.full_like(mae_K, torch.nan)
+    return {"mae": mae_K, "rmse": error_KNH.square().mean((1, 2)).sqrt(), "mase": scaled_K}
 
 
 def _classification(outputs_KNC: Tensor, target_KN: Tensor, spec: DataSpec) -> dict[str, Tensor]:

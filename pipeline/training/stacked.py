@@ -187,8 +187,8 @@ class StackedLearner:
             torch._foreach_copy_(own, found)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows ``(K * B,)``, member after member, and their targets ``(K, B)``, each member in its own order; as
-        `pipeline.training.learner.batches` without a last batch of a single row."""
+        """Rows ``(K * B,)``, member after member, and their targets ``(K, B)`` or ``(K, B, H)``, each member in its own
+        order; as `pipeline.training.learner.batches` without a last batch of a single row."""
         n = self._epoch_rows
         size = min(self._configs[0].optimisation.batch_size, n)
         order_KN = torch.stack([self._draw(k)[:n] for k in range(self.size)]).to(self._device)
@@ -240,15 +240,9 @@ class StackedLearner:
             if smoothing_K1 is not None:
                 smooth_KB = torch.lerp(true_KB, -log_p_KCB.mean(1), smoothing_K1)
             return smooth_KB if name == "cross_entropy" else (1 - (-true_KB).exp()).pow(FOCAL_GAMMA) * smooth_KB
-        error_KB = outputs_KBC[:, :, 0] - target_KB
-        match name:
-            case "mse":
-                return error_KB.square()
-            case "mae":
-                return error_KB.abs()
-            case _:
-                size_KB = error_KB.abs()
-                return torch.where(size_KB < 1, 0.5 * error_KB.square(), size_KB - 0.5)
+        if self._spec.task == "forecast":
+            return _errors(name, outputs_KBC - target_KB).mean(2)
+        return _errors(name, outputs_KBC[:, :, 0] - target_KB)
 
     # Evaluation.
 
@@ -277,7 +271,7 @@ class StackedLearner:
         return torch.cat(chunks, dim=1).to(self._flat.dtype)
 
     def losses(self, outputs_KNC: Tensor, target_N: Tensor) -> Tensor:
-        target_KN = target_N.expand(outputs_KNC.shape[:2])
+        target_KN = target_N.expand(self.size, *target_N.shape)
         return self._row_losses(outputs_KNC, target_KN, None).mean(1).cpu()
 
     # Members come and go.
@@ -376,6 +370,18 @@ class StackedLearner:
                 whole = rows[slot][start : start + shape.numel()].view(shape)
                 whole[_corner(self._shapes[member][name])] = values[name].to(self._device)
                 start += shape.numel()
+
+
+def _errors(loss: str, error: Tensor) -> Tensor:
+    """What a loss makes of every difference between output and target."""
+    match loss:
+        case "mse":
+            return error.square()
+        case "mae":
+            return error.abs()
+        case _:
+            size = error.abs()
+            return torch.where(size < 1, 0.5 * error.square(), size - 0.5)
 
 
 def _corner(shape: Sequence[int]) -> tuple[slice, ...]:

@@ -18,6 +18,7 @@ def test_defaults_are_those_of_the_experiment_file() -> None:
         "test": None,
         "split": {"by": "auto", "validation": 0.2, "test": 0.2, "folds": 5, "column": None, "seed": 0},
         "types": {},
+        "forecast": None,
     }
 
 
@@ -34,7 +35,6 @@ def test_a_numeric_column_name_is_text() -> None:
         ({"test": 1.0}, "less than 1"),
         ({"validation": 0.5, "test": 0.5}, "validation \\+ test must be < 1"),
         ({"by": "group"}, "needs `column`"),
-        ({"by": "time"}, "needs `column`"),
         ({"by": "random", "column": "a"}, "group, time and kfold splits only"),
         ({"seed": -1}, "greater than or equal to 0"),
         ({"size": 1}, "Extra inputs"),
@@ -43,6 +43,11 @@ def test_a_numeric_column_name_is_text() -> None:
 def test_impossible_splits_are_refused(split: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SplitConfig.model_validate(split)
+
+
+def test_a_split_by_time_needs_its_column() -> None:
+    with pytest.raises(ValidationError, match="needs `column`"):
+        DataConfig.model_validate({"source": "a.csv", "split": {"by": "time"}})
 
 
 def test_a_type_for_the_target_is_refused() -> None:

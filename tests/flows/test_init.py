@@ -20,7 +20,7 @@ from tests.flows.project import make_table
 
 SETS = {
     # data set: target, then the kind, task, metric and split that are inferred
-    "air_passengers": ("Passengers", "tabular", "regression", "rmse", "time"),
+    "air_passengers": ("Passengers", "forecast", "forecast", "mae", "time"),
     "cifar10_png_folder": (None, "image", "multiclass", "accuracy", "stratified"),
     "credit_g": ("credit_risk", "tabular", "binary", "roc_auc", "kfold"),
     "italy_power_demand": (None, "sequence", "binary", "roc_auc", "kfold"),
@@ -76,6 +76,24 @@ def test_rows_in_the_order_of_their_dates_are_split_by_time(folder: Path) -> Non
     pd.DataFrame({"day": days, "x": np.arange(100) % 7, "y": np.arange(100) * 1.5}).to_csv("sold.csv", index=False)
     data = written("sold.csv", "y")["data"]
     assert data["split"] == {"by": "time", "validation": 0.2, "test": 0.2, "column": "day", "seed": 0}
+
+
+def test_series_are_forecast_where_nothing_stands_beside_their_times_or_where_it_is_asked_for(folder: Path) -> None:
+    when = pd.date_range("2024-01-01", periods=200, freq="h").strftime("%Y-%m-%d %H:%M")
+    alone = pd.DataFrame({"hour": [*when, *when], "y": np.arange(400) % 7, "site": ["a"] * 200 + ["b"] * 200})
+    alone.to_csv("alone.csv", index=False)
+    data = written("alone.csv", "y")["data"]
+    assert (data["kind"], data["task"]) == ("forecast", "forecast")
+    assert data["forecast"] == {
+        "time": "hour", "series": "site", "horizon": 24, "context": 48, "season": 1, "covariates": "auto",
+    }  # fmt: skip
+    alone.assign(wind=np.random.default_rng(0).normal(size=400)).to_csv("beside.csv", index=False)
+    assert written("beside.csv", "y")["data"]["kind"] == "tabular"
+    assert "with --kind forecast" in Path("experiment.yaml").read_text()
+    init_experiment("beside.csv", "y", Path("experiment.yaml"), force=True, kind="forecast")
+    assert load_experiment(Path("experiment.yaml")).data.kind == "forecast"
+    with pytest.raises(InputError, match="--kind must be one of tabular, image"):
+        init_experiment("beside.csv", "y", Path("experiment.yaml"), force=True, kind="series")
 
 
 def test_names_that_yaml_could_misread_survive(folder: Path) -> None:

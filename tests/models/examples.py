@@ -22,19 +22,23 @@ SPECS: dict[Kind, DataSpec] = {
         kind="sequence", task="multiclass", labels=("a", "b", "c"), n_steps=N_STEPS, n_features=3,
         n_train=1_000, n_validation=200,
     ),
+    "forecast": DataSpec(
+        kind="forecast", task="forecast", n_steps=N_STEPS, n_features=3, horizon=3, season=2, naive_error=0.5,
+        n_train=1_000, n_validation=200,
+    ),
 }  # fmt: skip
 
 
 def regression(spec: DataSpec) -> DataSpec:
     """The same inputs with a number to predict."""
-    return spec.model_copy(update={"task": "regression", "labels": ()})
+    return spec.model_copy(update={"task": "regression", "labels": (), "horizon": 0, "season": 0})
 
 
 def make_batch(spec: DataSpec, n: int = 16, seed: int = 0) -> Part:
     """Random rows; sequences have lengths from 1 to the longest and are zero-padded."""
     g = torch.Generator().manual_seed(seed)
-    if spec.task == "regression":
-        target = torch.randn(n, generator=g)
+    if spec.is_quantity:
+        target = torch.randn(n, spec.n_outputs, generator=g).squeeze(1)
     else:
         target = torch.randint(len(spec.labels), (n,), generator=g)
     match spec.kind:
@@ -50,3 +54,6 @@ def make_batch(spec: DataSpec, n: int = 16, seed: int = 0) -> Part:
             x = torch.randn(n, spec.n_steps, spec.n_features, generator=g)
             x[torch.arange(spec.n_steps) >= lengths[:, None]] = 0
             return Part(Inputs(x, None, lengths), target)
+        case "forecast":
+            lengths = torch.full((n,), spec.n_steps)
+            return Part(Inputs(torch.randn(n, spec.n_steps, spec.n_features, generator=g), None, lengths), target)

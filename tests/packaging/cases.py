@@ -10,8 +10,13 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from pipeline.data.config import ForecastConfig
 from pipeline.data.dataset import Features
+from pipeline.data.forecast.layout import find_layout
+from pipeline.data.forecast.series import read_pieces
+from pipeline.data.forecast.windows import cut_windows
 from pipeline.data.preprocess import Preprocessor
+from pipeline.data.preprocess.forecast import ForecastPreprocessor, fit_forecast
 from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
 from pipeline.data.preprocess.tabular import bins_of, fit_tabular
@@ -51,6 +56,10 @@ def raw_rows(kind: Kind) -> Features:
         return rng.integers(0, 256, (N_ROWS, 1, 8, 8), dtype=np.uint8)
     if kind == "sequence":
         return [rng.normal(size=(length, 3)).astype(np.float32) for length in rng.integers(2, 9, N_ROWS)]
+    if kind == "forecast":
+        days = pd.date_range("2024-01-01", periods=N_ROWS // 2).strftime("%Y-%m-%d").tolist()
+        sites = np.repeat(["a", "b"], N_ROWS // 2)
+        return pd.DataFrame({"day": days * 2, "site": sites, "load": rng.normal(size=N_ROWS), "wind": range(N_ROWS)})
     return pd.DataFrame(
         {"age": rng.integers(17, 90, N_ROWS), "wage": rng.normal(size=N_ROWS), "town": rng.choice(["A", "B"], N_ROWS)}
     )
@@ -72,6 +81,10 @@ def make_case(
         assert isinstance(features, np.ndarray)
         preprocessor = fit_image(features)
         shared |= {"channels": 1, "height": 8, "width": 8}
+    elif kind == "forecast":
+        assert isinstance(features, pd.DataFrame)
+        preprocessor = _fit_forecast(features)
+        shared |= {"labels": (), "n_steps": 7, "n_features": preprocessor.n_features, "horizon": 3, "season": 7}
     else:
         assert isinstance(features, list)
         preprocessor = fit_sequence(features)
@@ -87,5 +100,13 @@ def make_case(
             parameter += 0.1 * torch.randn_like(parameter)  # families start with a head of zeros
     weights = directory / "weights.safetensors"
     save_file(module.state_dict(), weights)
-    packager = make_packager(directory / "package", spec, preprocessor, preprocessor.transform(features[:8]))
+    few = features if kind == "forecast" else features[:8]
+    packager = make_packager(directory / "package", spec, preprocessor, preprocessor.transform(few))
     return Case(features, spec, preprocessor, config, module, weights, packager)
+
+
+def _fit_forecast(frame: pd.DataFrame) -> ForecastPreprocessor:
+    layout, _ = find_layout(ForecastConfig(series="site"), frame, "load")
+    pieces, _ = read_pieces(frame, layout, 0)
+    windows = cut_windows(pieces, layout.clock, ("week",), context=7, horizon=3)
+    return fit_forecast(layout, pieces, windows.inputs, horizon=3, season=7, fill=0, cycles=("week",))

@@ -23,6 +23,7 @@ KINDS_AND_FAMILIES: tuple[tuple[Kind, str], ...] = (
     ("sequence", "mlp"),
     ("sequence", "cnn"),
     ("sequence", "lstm"),
+    ("forecast", "mlp"),
 )
 
 
@@ -30,7 +31,7 @@ KINDS_AND_FAMILIES: tuple[tuple[Kind, str], ...] = (
 def test_a_loaded_package_gives_the_outputs_of_the_module_that_was_packaged(
     tmp_path: Path, kind: Kind, family: str
 ) -> None:
-    case = make_case(tmp_path / "trial", kind, family)
+    case = make_case(tmp_path / "trial", kind, family, "forecast" if kind == "forecast" else "multiclass")
     predictor = load_package(case.write(tmp_path / "package"))
     with torch.inference_mode():
         expected = case.module(case.preprocessor.transform(case.features))

@@ -31,14 +31,15 @@ def make(kind: str, task: str) -> Development:
     torch.manual_seed(0)
     n_train, n_validation = 90, 40
     n = n_train + n_validation
-    labels = {"multiclass": (0, 1, 2), "binary": (0, 1), "regression": ()}[task]
+    labels = {"multiclass": (0, 1, 2), "binary": (0, 1)}.get(task, ())
     edges = tuple(torch.linspace(-2, 2, 9).tolist())
     shapes: dict[str, dict[str, object]] = {
         "tabular": {"n_numeric": 4, "cardinalities": (3, 7), "bins": (edges,) * 4},
         "image": {"channels": 1, "height": 8, "width": 8},
         "sequence": {"n_steps": 6, "n_features": 3},
+        "forecast": {"n_steps": 6, "n_features": 3, "horizon": 4, "season": 2, "naive_error": 1.0},
     }
-    counts = {"multiclass": (48, 26, 16), "binary": (70, 20), "regression": ()}[task]  # so that classes get weights
+    counts = {"multiclass": (48, 26, 16), "binary": (70, 20)}.get(task, ())  # so that classes get weights
     spec = DataSpec.model_validate(
         {"kind": kind, "task": task, "labels": labels, "class_counts": counts, "n_train": n_train,
          "n_validation": n_validation, **shapes[kind]}
@@ -49,9 +50,11 @@ def make(kind: str, task: str) -> Development:
             inputs = Inputs(torch.randn(n, 4), categories)
         case "image":
             inputs = Inputs(torch.randn(n, 1, 8, 8))
+        case "forecast":
+            inputs = Inputs(torch.randn(n, 6, 3), None, torch.full((n,), 6))
         case _:
             inputs = Inputs(torch.randn(n, 6, 3), None, torch.randint(1, 7, (n,)))
-    target = torch.randn(n) if task == "regression" else torch.randint(len(labels), (n,))
+    target = torch.randn(n, spec.n_outputs).squeeze(1) if spec.is_quantity else torch.randint(len(labels), (n,))
     part = Part(inputs, target)
     return Development(spec, part.take(slice(0, n_train)), part.take(slice(n_train, n)), "made-here")
 
@@ -120,7 +123,7 @@ class Monitor:
 
 
 def settings(data: Development, epochs: int = EPOCHS) -> TrainSettings:
-    metric = "rmse" if data.spec.task == "regression" else "log_loss"
+    metric = "rmse" if data.spec.is_quantity else "log_loss"
     return TrainSettings(metric=metric, max_epochs=epochs, patience=50)
 
 

@@ -20,17 +20,17 @@ def _float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float32)
 
 
-KINDS = [
-    (family, kind, task)
+CASES = [
+    (family, kind, task, seed)
     for family in STACKED
-    for kind in ("tabular", "image", "sequence")
-    for task in ("multiclass", "regression")
+    for kind in ("tabular", "image", "sequence", "forecast")
+    for task in (("multiclass", "regression") if kind != "forecast" else ("forecast",))
     if kind in FAMILIES[family].kinds
+    for seed in range(2 if kind == "forecast" else 6)  # a sequence, but for its outputs
 ]
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize(("family", "kind", "task"), KINDS)
+@pytest.mark.parametrize(("family", "kind", "task", "seed"), CASES)
 def test_members_equal_themselves_alone(tmp_path: Path, family: str, kind: str, task: str, seed: int) -> None:
     """With padded widths, one member pruned and one finished in the middle, and the others going on without them."""
     data = make(kind, task)

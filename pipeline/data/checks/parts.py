@@ -46,7 +46,7 @@ class Parts:
 
     @property
     def is_classes(self) -> bool:
-        return self.spec.task != "regression"
+        return not self.spec.is_quantity
 
     @property
     def held_out(self) -> Iterator[tuple[str, Dataset]]:

@@ -7,12 +7,22 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline.data.preprocess.forecast import ForecastPreprocessor
 from pipeline.data.preprocess.image import ImagePreprocessor
 from pipeline.data.preprocess.sequence import SequencePreprocessor
 from pipeline.data.preprocess.tabular import TabularPreprocessor
 from pipeline.data.preprocess.target import encode_target
 
-Preprocessor = Annotated[TabularPreprocessor | ImagePreprocessor | SequencePreprocessor, Field(discriminator="kind")]
+Preprocessor = Annotated[
+    TabularPreprocessor | ImagePreprocessor | SequencePreprocessor | ForecastPreprocessor, Field(discriminator="kind")
+]
 """Use ``pydantic.TypeAdapter(Preprocessor)``, or a field of this type, to read one back."""
 
-__all__ = ["ImagePreprocessor", "Preprocessor", "SequencePreprocessor", "TabularPreprocessor", "encode_target"]
+__all__ = [
+    "ForecastPreprocessor",
+    "ImagePreprocessor",
+    "Preprocessor",
+    "SequencePreprocessor",
+    "TabularPreprocessor",
+    "encode_target",
+]

@@ -16,15 +16,19 @@ from pipeline.errors import DataError
 
 
 def encode_target(spec: DataSpec, raw: npt.NDArray[Any]) -> Tensor:
-    """int64 class codes ``(N,)``, or float32 ``(target - target_mean) / target_scale``.
+    """int64 class codes ``(N,)``, or float32 ``(target - target_mean) / target_scale``: ``(N,)``, of
+    forecasts ``(N, horizon)``.
 
     Raises:
         DataError: a label that training did not have, or a value that is no number.
     """
-    if spec.task != "regression":
+    if not spec.is_quantity:
         return torch.from_numpy(encode_labels(spec.labels, raw))
-    values = numbers(raw)
-    check_numbers(values, raw)
+    if spec.task == "forecast":
+        values: npt.NDArray[np.float64] = raw.astype(np.float64)
+    else:
+        values = numbers(raw)
+        check_numbers(values, raw)
     return torch.from_numpy(((values - spec.target_mean) / spec.target_scale).astype(np.float32))
 
 

@@ -1,0 +1,184 @@
+"""What forecasts are worth beside the naive one, which repeats the last season. Axes: N windows, H steps ahead."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.forecast.windows import naive_forecasts
+from pipeline.data.spec import DataSpec
+from pipeline.evaluation.intervals import Comparison, Interval, compare, score_intervals
+from pipeline.objective import Objective
+
+LEAST_BLOCKS: Final = 3
+"""In a resample: fewer are nearly the test itself, each time."""
+MOST_SERIES: Final = 3
+MOST_WINDOWS: Final = 3
+"""Windows of a series that are shown, one after the other without a gap."""
+MOST_PAST: Final = 200
+"""Steps of the past that are shown."""
+
+
+class Shown(BaseModel):
+    """Windows of one series at the end of the test, as a chart has them, in the target's units."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    series: str
+    origin: str
+    """The time of the last step before the first window."""
+    past: tuple[float, ...]
+    truth: tuple[float, ...]
+    """Of all windows, one after the other."""
+    forecast: tuple[float, ...]
+    naive: tuple[float, ...]
+
+
+class StepError(BaseModel):
+    """Mean absolute error so many steps ahead."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    model: float
+    naive: float
+
+
+class ForecastReading(BaseModel):
+    """The winner against the seasonal naive forecast on the same windows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    season: int
+    """Steps after which the naive forecast repeats the past; 1: it is the last value."""
+    horizon: int
+    metric: str
+    naive: dict[str, Interval]
+    """The naive forecast's scores."""
+    versus_naive: Comparison
+    """Positive where the winner is better."""
+    by_step: tuple[StepError, ...]
+    shown: tuple[Shown, ...]
+
+    @property
+    def skill(self) -> float:
+        """The share of the naive forecast's error that the winner does not make; negative where it is worse."""
+        naive = self.naive[self.metric].value
+        return self.versus_naive.difference.value / naive if naive > 0 else math.nan
+
+    @property
+    def line(self) -> str:
+        """``beats the seasonal naive forecast (season 12): mae 20.1 against 31.2, 36 % less [12 %, 50 %]``."""
+        named = "repeating the last value" if self.season == 1 else f"repeating the last {self.season} steps"
+        naive, difference = self.naive[self.metric].value, self.versus_naive.difference
+        scale = naive or 1.0
+        said = (
+            f"{self.metric} {naive - difference.value:.4g} against {naive:.4g} of {named}, "
+            f"{difference.value / scale:+.1%} better [{difference.low / scale:+.1%}, {difference.high / scale:+.1%}]"
+        )
+        if difference.low > 0:
+            return f"beats the naive forecast: {said}"
+        return f"{'does not beat' if difference.value <= 0 else 'is not surely better than'} the naive forecast: {said}"
+
+
+def block_length(dataset: Dataset, spec: DataSpec) -> int:
+    """Rows, in their order of time, that are resampled together; 1 where rows are independent.
+
+    Windows whose origins are less than a horizon apart have targets in common, so blocks are two horizons long, or the
+    cube root of the number of origins where that is more (the rate of Künsch, Annals of Statistics 1989), with the rows
+    of all series at these times. A test that is shorter than three of them has shorter blocks, and intervals that are
+    too narrow: the preparation of the data warns of it.
+    """
+    if dataset.origins is None:
+        return 1
+    n_origins = int(dataset.origins["step"].nunique())
+    together = max(2 * spec.horizon, math.ceil(n_origins ** (1 / 3)))
+    block: int = math.ceil(together * len(dataset) / n_origins)
+    return max(1, min(block, len(dataset) // LEAST_BLOCKS))
+
+
+def read_forecasts(
+    dataset: Dataset,
+    outputs_NH: Tensor,
+    target_NH: Tensor,
+    spec: DataSpec,
+    objective: Objective,
+    *,
+    confidence: float,
+    n_resamples: int,
+    seed: int,
+) -> ForecastReading:
+    """Score the naive forecast as the winner was scored, and compare them.
+
+    Args:
+        dataset: the sealed windows in the order of time.
+        outputs_NH: the winner's.
+    """
+    # A target is the difference to the naive forecast, whose own difference is 0.
+    naive_NH = torch.full_like(outputs_NH, -spec.target_mean / spec.target_scale)
+    block = block_length(dataset, spec)
+    naive = score_intervals(
+        naive_NH, target_NH, spec, confidence=confidence, n_resamples=n_resamples, seed=seed, block=block
+    )
+    versus = compare(
+        outputs_NH,
+        naive_NH,
+        target_NH,
+        spec,
+        objective,
+        confidence=confidence,
+        n_resamples=n_resamples,
+        seed=seed,
+        block=block,
+    )
+    ours_H, theirs_H = (
+        (part - target_NH).abs().double().mean(0) * spec.target_scale for part in (outputs_NH, naive_NH)
+    )
+    return ForecastReading(
+        season=spec.season,
+        horizon=spec.horizon,
+        metric=objective.metric,
+        naive=naive,
+        versus_naive=versus,
+        by_step=tuple(
+            StepError(step=step, model=float(ours), naive=float(theirs))
+            for step, (ours, theirs) in enumerate(zip(ours_H, theirs_H, strict=True), 1)
+        ),
+        shown=_shown(dataset, outputs_NH, target_NH, spec),
+    )
+
+
+def _shown(dataset: Dataset, outputs_NH: Tensor, target_NH: Tensor, spec: DataSpec) -> tuple[Shown, ...]:
+    assert dataset.origins is not None, "windows come with their origins"
+    assert isinstance(dataset.features, list), "windows are a list"
+    shown: list[Shown] = []
+    for name in sorted(dataset.origins["series"].unique())[:MOST_SERIES]:
+        rows = np.flatnonzero((dataset.origins["series"] == name).to_numpy())
+        at = {int(step): int(row) for step, row in zip(dataset.origins["step"].iloc[rows], rows, strict=True)}
+        last = max(at)
+        chosen: list[int] = []
+        while len(chosen) < MOST_WINDOWS and last - len(chosen) * spec.horizon in at:
+            chosen.insert(0, at[last - len(chosen) * spec.horizon])
+        windows = [np.asarray(dataset.features[row], dtype=np.float64) for row in chosen]
+        naive = naive_forecasts(windows, spec.season, spec.horizon)
+        truth, forecast = (
+            naive + (part[chosen].double() * spec.target_scale + spec.target_mean).numpy()
+            for part in (target_NH, outputs_NH)
+        )
+        shown.append(
+            Shown(
+                series=str(name),
+                origin=str(dataset.origins["time"].iloc[chosen[0]]),
+                past=tuple(windows[0][-MOST_PAST:, 0].tolist()),
+                truth=tuple(truth.ravel().tolist()),
+                forecast=tuple(forecast.ravel().tolist()),
+                naive=tuple(naive.ravel().tolist()),
+            )
+        )
+    return tuple(shown)
