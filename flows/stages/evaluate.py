@@ -116,6 +116,14 @@ def evaluate_stage(
     return Evaluated(evaluation, runs)
 
 
+def read_evaluation(directory: Path) -> Evaluation | None:
+    """The evaluation in a search's directory; None where there is none that this version can read."""
+    try:
+        return Evaluation.model_validate_json((directory / EVALUATION).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def _stored_evaluation(
     directory: Path,
     finalists: tuple[TrialRecord, ...],
@@ -124,9 +132,8 @@ def _stored_evaluation(
     n_seeds: Mapping[int, int],
 ) -> Evaluation | None:
     """The evaluation that this search already has, if it was of the same finalists, seeds and champion."""
-    try:
-        stored = Evaluation.model_validate_json((directory / EVALUATION).read_bytes())
-    except (FileNotFoundError, ValueError):
+    stored = read_evaluation(directory)
+    if stored is None:
         return None
     same_finalists = [(f.trial, f.temperature, len(f.seeds)) for f in stored.finalists] == [
         (record.number, models[record.number].temperature, n_seeds[record.number]) for record in finalists

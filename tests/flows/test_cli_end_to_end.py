@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.errors import InputError
 from pipeline.records import TrialRecord
 from pipeline.tracking.artifacts import local_folder
 from tests.flows.project import Done, Project, tabular_project
+from tests.flows.webhook import listening
 
 pytestmark = pytest.mark.slow
 
@@ -62,8 +64,17 @@ def see(project: Project, done: Done) -> Seen:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return tabular_project(tmp_path_factory.mktemp("tabular"))
+def told() -> Iterator[tuple[str, list[Any]]]:
+    """A webhook that says it is broken: its URL, and what it got."""
+    with listening(status=500) as webhook:
+        yield webhook
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, told: tuple[str, list[Any]]) -> Project:
+    project = tabular_project(tmp_path_factory.mktemp("tabular"))
+    project.file.write_text(f"{project.file.read_text()}notify: {{webhook: '{told[0]}'}}\n")
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +165,22 @@ def test_the_report_is_an_artifact_of_the_search_and_can_be_made_again(project: 
     assert "must be an .html file" in refused.err
 
 
+def test_champion_and_trial_become_scripts_that_say_what_was_recorded(project: Project, first: Seen) -> None:
+    """What the scripts do is shown in tests/packaging/test_script.py."""
+    champion = project.here("export", "small", "--script", "champion.py", "--json").json
+    winner = first.done.json["winner"]
+    assert (champion["trial"], champion["largest_difference"]) == (winner["trial"], pytest.approx(0, abs=1e-6))
+    said = (project.folder / "champion.py").read_text()
+    assert f'recorded_test="{winner["test"]["roc_auc"]["value"]:.4f} [' in said
+    assert (project.folder / "champion.rows.npz").exists()
+    other = next(r for r in first.records if r.state == "COMPLETE" and f"#{r.number:03d}" not in str(first.finalists))
+    project.here("export", "small", "--script", "trial.py", "--trial", str(other.number))
+    assert "not read on the sealed test" in (project.folder / "trial.py").read_text()
+    refused = project.here("export", "small", "--script", "trial.py", "--trial", "99", code=2)
+    assert "trial 99" in refused.err
+    assert "did not complete" in refused.err
+
+
 def test_the_sealed_test_is_read_once_and_for_finalists_only(project: Project, first: Seen) -> None:
     assert first.readings == 1
     leaked = [name for run in project.runs("trial") for name in run.data.metrics if name.startswith("test/")]
@@ -237,7 +264,7 @@ def test_a_forced_promotion_is_on_the_ledger_with_its_reason(project: Project, l
 
 @pytest.fixture(scope="module")
 def rolled_back(project: Project, forced: Seen) -> Seen:
-    return see(project, project.automl("rollback", "small", "--reason", "it was a test", "--json"))
+    return see(project, project.automl("rollback", "small.yaml", "--reason", "it was a test", "--json"))
 
 
 def test_a_rollback_brings_the_previous_champion_back(
@@ -251,6 +278,22 @@ def test_a_rollback_brings_the_previous_champion_back(
     assert "it was a test" in shown.out
     versions = project.here("models", "--json").json["small"]["versions"]
     assert {v["version"]: "champion" in v["aliases"] for v in versions}[larger.champion]
+
+
+def test_every_move_was_told_with_version_evidence_and_author_and_a_broken_webhook_undid_none(
+    project: Project, larger: Seen, forced: Seen, rolled_back: Seen, told: tuple[str, list[Any]]
+) -> None:
+    url, got = told
+    moves = project.moves()
+    assert [(m["version"], m["previous"], m["action"], m["who"], tuple(m["evidence"])) for m in got] == [
+        (move.after, move.before, move.action, move.who, move.evidence) for move in moves
+    ]
+    assert [m["event"] for m in got] == ["promoted"] * (len(moves) - 1) + ["rolled_back"]
+    assert {m["experiment"] for m in got} == {"small"}
+    assert project.champion() == moves[-1].after
+    for seen in (forced, rolled_back):
+        assert "warning: the notification webhook answered 500" in seen.done.err
+        assert url not in seen.done.err
 
 
 def test_a_new_search_starts_from_the_defaults_and_the_best_of_the_last_one(

@@ -42,6 +42,11 @@ ARGUMENTS = {
     "a model before the first run": (["predict", "small", "train.csv", "-o", "out.csv"], "no registered models"),
     "a wrong output": (["predict", "small", "train.csv", "-o", "out.xlsx"], ".csv or .parquet"),
     "a model to show before the first run": (["models", "small"], "no registered models"),
+    "a script before the first run": (["export", "small", "--script", "out.py"], "no registered models"),
+    "a script of a trial of no search": (["export", "small", "--script", "out.py", "--trial", "0"], "automl run"),
+    "a script that is none": (["export", "small", "--script", "out.txt"], "must be a .py file"),
+    "an export of nothing": (["export", "small"], "--script FILE.py"),
+    "an export of two things": (["export", "small", "--script", "out.py", "-o", "out.onnx"], "export writes one thing"),
     "a rollback before the first run": (["rollback", "small"], "no registered models"),
 }
 
