@@ -158,6 +158,10 @@ class EvaluateConfig(_Section):
     calibrate: bool = True
     """Fit a temperature to each finalist of a classification on the validation part; not under cross-validation, whose
     rows were all trained on."""
+    conformal: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of new rows whose truth predictions are to hold: an interval (``lower``, ``upper``) or a ``set`` of labels
+    a row, fitted on the validation part. That part has chosen epoch and trial, so a little less is held; how much is
+    measured on the sealed test. Not under cross-validation."""
 
 
 class TrackingConfig(_Section):

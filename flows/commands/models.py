@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -113,6 +114,8 @@ def predict_source(model: str, source: str, output: Path, tracking_uri: str) -> 
         predictions = predictor.predict(features)
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".csv":
+        if "set" in predictions:
+            predictions["set"] = predictions["set"].map(json.dumps)
         predictions.to_csv(output, index=False)
     else:
         predictions.to_parquet(output, index=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from statistics import NormalDist
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
@@ -28,9 +27,12 @@ class Coverage(BaseModel):
     unit: str
     """``labels`` or ``wide``: what a size counts."""
 
-    def __str__(self) -> str:
-        """``90 % asked for, 0.9120 [0.9000, 0.9230] held, 1.2500 [1.2000, 1.3000] labels``."""
-        return f"{self.level:.4g} asked for, {self.held} held, {self.size} {self.unit}"
+    @property
+    def story(self) -> str:
+        """``sets were to hold 0.9 of the rows and hold 0.9120 [0.9000, 0.9230], with 1.2 [1.1, 1.3] labels.``"""
+        what = "intervals" if self.unit == "wide" else "sets"
+        size = f"{self.size.value:,.4g} {self.unit}" if self.unit == "wide" else f"with {self.size} {self.unit}"
+        return f"{what} were to hold {self.level:.4g} of the rows and hold {self.held}, {size}."
 
 
 def check_conformal(level: float | None, spec: DataSpec) -> None:
@@ -75,5 +77,3 @@ def measure_coverage(
         size=Interval(value=mean, low=mean - half, high=mean + half, confidence=confidence),
         unit="wide" if spec.task == "regression" else "labels",
     )
-
-

@@ -71,13 +71,17 @@ def test_what_is_held_and_how_large_it_is_come_with_intervals() -> None:
     outputs = torch.tensor([[0.6, 0.4, 1e-9]] * 60 + [[1.0, 1e-9, 1e-9]] * 40).log()
     target = torch.tensor([1] * 60 + [0] * 30 + [2] * 10)
     measured = measure_coverage(Conformal(level=0.9, threshold=0.7, n_rows=9), outputs, target, CLASSES, 0.95)
-    assert (measured.held.value, measured.size.value, measured.unit) == (pytest.approx(0.9), pytest.approx(1.6), "labels")
+    assert (measured.held.value, measured.size.value, measured.unit) == (
+        pytest.approx(0.9),
+        pytest.approx(1.6),
+        "labels",
+    )
     assert measured.held.low < 0.9 < measured.held.high
     assert measured.size.high - 1.6 == pytest.approx(1.96 * (0.24 / 99) ** 0.5, rel=0.01)
-    assert str(measured).startswith("0.9 asked for, 0.9000 [0.8")
-    values = measure_coverage(
-        Conformal(level=0.9, threshold=0.5, n_rows=9), torch.zeros(4, 1), torch.tensor([0.1, -0.4, 0.6, 2.0]), VALUES, 0.95
-    )  # fmt: skip
+    assert measured.story.startswith("sets were to hold 0.9 of the rows and hold 0.9000 [0.8")
+    fitted, target = Conformal(level=0.9, threshold=0.5, n_rows=9), torch.tensor([0.1, -0.4, 0.6, 2.0])
+    values = measure_coverage(fitted, torch.zeros(4, 1), target, VALUES, 0.95)
+    assert values.story.endswith("10 wide.")
     assert (values.held.value, values.size.value, values.size.low, values.unit) == (0.5, 10.0, 10.0, "wide")
 
 

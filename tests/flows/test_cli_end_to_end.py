@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,13 @@ import json, sys
 import mlflow, pandas as pd
 mlflow.set_tracking_uri(sys.argv[1])
 rows = pd.read_csv("test.csv")
-champion = mlflow.pyfunc.load_model("models:/small@champion").predict(rows)
+model = mlflow.pyfunc.load_model("models:/small@champion")
+champion = model.predict(rows)
+assert "set" in model.metadata.signature.outputs.input_names()
 loaded = {run: mlflow.pyfunc.load_model(f"runs:/{run}/model").predict(rows)["probability_yes"].tolist()
           for run in sys.argv[2:]}
 print(json.dumps({"prediction": champion["prediction"].tolist(), "yes": champion["probability_yes"].tolist(),
+                  "set": champion["set"].tolist(),
                   "loaded": loaded}))
 """
 
@@ -73,7 +77,9 @@ def told() -> Iterator[tuple[str, list[Any]]]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, told: tuple[str, list[Any]]) -> Project:
     project = tabular_project(tmp_path_factory.mktemp("tabular"))
-    project.file.write_text(f"{project.file.read_text()}notify: {{webhook: '{told[0]}'}}\n")
+    project.file.write_text(
+        f"{project.file.read_text()}notify: {{webhook: '{told[0]}'}}\nevaluate: {{conformal: 0.8}}\n"
+    )
     return project
 
 
@@ -124,9 +130,29 @@ def test_automl_predict_agrees_with_mlflow_row_by_row(
 ) -> None:
     project.automl("predict", "small", "test.csv", "-o", "out.csv")
     table = pd.read_csv(project.folder / "out.csv")
-    assert list(table) == ["prediction", "probability_no", "probability_yes"]
+    assert list(table) == ["prediction", "probability_no", "probability_yes", "set"]
     assert table["prediction"].tolist() == in_fresh_process["prediction"]
     assert table["probability_yes"].to_numpy() == pytest.approx(in_fresh_process["yes"], abs=1e-9)
+
+
+def test_conformal_sets_are_served_as_predicted_and_their_coverage_was_measured_at_the_one_reading(
+    project: Project, first: Seen, in_fresh_process: dict[str, Any]
+) -> None:
+    project.here("predict", "small", "test.csv", "-o", "sets.csv")
+    sets = [json.loads(held) for held in pd.read_csv(project.folder / "sets.csv")["set"]]
+    assert sets == in_fresh_process["set"]
+    target = pd.read_csv(project.folder / "test.csv")["buys"]
+    held = sum(label in labels for label, labels in zip(target, sets, strict=True)) / len(target)
+    measured = first.done.json["winner"]["coverage"]
+    assert (measured["level"], measured["held"]["value"]) == (0.8, pytest.approx(held))
+    assert measured["size"]["value"] == pytest.approx(sum(map(len, sets)) / len(sets))
+    # 75 rows to fit on and 125 to measure on: a right fit is below 0.6 once in ten thousand.
+    assert held > 0.6
+    for metrics in first.finalists.values():
+        assert metrics["test/coverage_lo"] <= metrics["test/coverage"] <= metrics["test/coverage_hi"]
+        assert 1 <= metrics["test/set_size"] <= 2
+    summary = Path(first.done.json["report"]).read_text()
+    assert "Conformal sets that ask for 0.8 of the rows" in summary
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ FILES = {
     "too many slots": (GOOD + "resources: {devices: cpu, slots_per_device: 200}\n", "cores"),
     "unknown store": (GOOD + "tracking: {uri: 'ftp://example.org'}\n", "'ftp'"),
     "name with a path": ("name: ../up\ndata: {source: train.csv, target: buys}\n", "a name must match"),
+    "conformal sets in folds": (GOOD + "evaluate: {conformal: 0.9}\n", "in 5 folds every row is"),
+    "a share that is none": (GOOD + "evaluate: {conformal: 90}\n", "evaluate.conformal"),
     "gate on no metric": (GOOD + "promotion: {gates: [{metric: rmse, max: 1}]}\n", "promotion.gates"),
 }
 ARGUMENTS = {
