@@ -128,15 +128,27 @@ def predict(
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL[@ALIAS]", help="A registered model; the alias is champion.")],
-    rows: Annotated[str, typer.Option("--check", metavar="INPUT", help="Raw rows on which file and model must agree.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="ONNX file to write.")],
+    rows: Annotated[
+        str | None, typer.Option("--check", metavar="INPUT", help="Raw rows on which ONNX file and model must agree.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="ONNX file to write.")] = None,
+    script: Annotated[
+        Path | None, typer.Option(metavar="FILE.py", help="Script to write that trains it again.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option(help="With --script: a trial of the latest search.")] = None,
     tracking_uri: Annotated[str, typer.Option(help="Where the registry is.")] = "sqlite:///mlruns/mlflow.db",
     as_json: AsJson = False,
 ) -> None:
-    """Write a model as one ONNX file, preprocessing inside; what cannot be inside is said."""
-    from flows.commands.export import export_model
+    """Write a model as one ONNX file, preprocessing inside, or as a script that trains it again without automl."""
+    from flows.commands.export import export_model, export_script
+    from pipeline.errors import InputError
 
-    _print(export_model(model, rows, output, tracking_uri), as_json)
+    if script is not None and rows is None and output is None:
+        _print(export_script(model, trial, script, tracking_uri), as_json)
+    elif script is None and trial is None and rows is not None and output is not None:
+        _print(export_model(model, rows, output, tracking_uri), as_json)
+    else:
+        raise InputError("export writes one thing", "give --check INPUT -o FILE.onnx, or --script FILE.py [--trial N]")
 
 
 @app.command()
@@ -157,7 +169,7 @@ def promote(
 
 @app.command()
 def rollback(
-    model: Annotated[str, typer.Argument(help="A registered model.")],
+    model: Annotated[str, typer.Argument(help="A registered model, or an experiment file that says who is told.")],
     reason: Annotated[str, typer.Option(help="Why, for the ledger.")] = "rollback",
     tracking_uri: Annotated[str, typer.Option(help="Where the registry is.")] = "sqlite:///mlruns/mlflow.db",
     as_json: AsJson = False,

@@ -160,6 +160,10 @@ class EvaluateConfig(_Section):
     rows were all trained on."""
     explain: bool = True
     """Say what the winner uses: importance of a table's columns, or where it looks in images and sequences."""
+    conformal: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of new rows whose truth predictions are to hold: an interval (``lower``, ``upper``) or a ``set`` of labels
+    a row, fitted on the validation part. That part has chosen epoch and trial, so a little less is held; how much is
+    measured on the sealed test. Not under cross-validation."""
 
 
 class TrackingConfig(_Section):
@@ -241,20 +245,23 @@ class ScheduleConfig(_Section):
 
 
 class NotifyConfig(_Section):
-    """Who is told in one line what a scheduled run ended with. Telling never makes a run fail."""
+    """Who is told in one line what a scheduled run ended with, and of every move of the champion by ``automl run``,
+    ``promote`` or ``rollback FILE``. Telling never makes a run fail, and never undoes a promotion."""
 
     command: tuple[str, ...] = ()
     """Program and arguments. It gets the line on its standard input, and the event and the experiment in
-    ``AUTOML_EVENT`` and ``AUTOML_EXPERIMENT``."""
+    ``AUTOML_EVENT`` and ``AUTOML_EXPERIMENT``; of a move also ``AUTOML_MODEL``, ``AUTOML_VERSION``,
+    ``AUTOML_PREVIOUS``, ``AUTOML_WHO`` and ``AUTOML_ACTION``."""
     webhook: str | None = None
-    """URL that gets a POST of ``{"event": …, "experiment": …, "text": line}``. ``${NAME}`` in it is the environment
-    variable of that name when the line is sent."""
-    on: tuple[Literal["finished", "promoted", "failed", "skipped", "interrupted"], ...] = (
+    """URL that gets a POST of ``{"event": …, "experiment": …, "text": line}``, of a move with model, version, previous,
+    who, action and evidence. ``${NAME}`` in it is the environment variable of that name when the line is sent."""
+    on: tuple[Literal["finished", "promoted", "rolled_back", "failed", "skipped", "interrupted"], ...] = (
         "finished",
         "promoted",
+        "rolled_back",
         "failed",
     )
-    """finished: a search went to its end. promoted: it has the new champion."""
+    """finished: a search went to its end. promoted: there is a new champion. rolled_back: the old one is back."""
     timeout: Duration = 10.0
 
     @model_validator(mode="after")

@@ -1,17 +1,26 @@
-"""``automl export``: a registered model as one ONNX file."""
+"""``automl export``: a registered model as one ONNX file, or as a script that trains it again."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 
+import yaml
+
+from flows.commands.loading import experiment_name, find_search
 from flows.commands.models import find_version, open_registry
 from flows.commands.shown import Shown, lines
-from flows.workspace import find_workspace
+from flows.stages.evaluate import read_evaluation
+from flows.workspace import Workspace, find_workspace
+from pipeline.config import ExperimentConfig
+from pipeline.data.prepare import load_prepared
 from pipeline.data.source import read_features
 from pipeline.errors import InputError
+from pipeline.records import read_record, trial_directory
 from pipeline.registry.loading import load_version
+from pipeline.search.directory import SearchState, read_state
 from pipeline.text import shown
+from pipeline.tracking.replay import read_replay
 
 N_EXAMPLE = 4
 
@@ -52,3 +61,59 @@ def export_model(model: str, rows: str, output: Path, tracking_uri: str) -> Show
         f"{version.name} v{version.version}: {output}, differs by at most {difference:.1g} on {len(features)} rows; "
         f"left to the caller: {outside}",
     )
+
+
+def export_script(model: str, trial: int | None, output: Path, tracking_uri: str) -> Shown:
+    """Write a script that trains a model again without this package, and the rows of its parts beside it.
+
+    Args:
+        model: a registered model; with `trial` an experiment, whose latest search is meant.
+
+    Raises:
+        InputError: no such model or trial, its search or its data is not here any more, or a script cannot read it.
+    """
+    if output.suffix != ".py" or output.is_dir():
+        raise InputError(f"a script must be a .py file, but got {shown(output.name)}", "rename it")
+    workspace = find_workspace()
+    if trial is None:
+        state, trial = _origin(workspace, model, tracking_uri)
+    else:
+        state = find_search(workspace, experiment_name(model), None)
+    directory = workspace.search(state.id)
+    record, replay = read_record(trial_directory(directory, trial)), read_replay(directory)
+    if record is None or record.state != "COMPLETE" or replay is None:
+        raise InputError(
+            f"trial {trial} of {state.id} did not complete", f"see `automl leaderboard {state.experiment}`"
+        )
+    config = ExperimentConfig.model_validate(yaml.safe_load(state.config_yaml))
+    evaluation = read_evaluation(directory)
+    finalists = () if evaluation is None else evaluation.finalists
+    read = next((str(f.test[record.metric]) for f in finalists if f.trial == trial), "not read")
+    from pipeline.packaging.script.write import write_script
+
+    prepared = load_prepared(workspace.data / replay.prepared)
+    script = write_script(output, record, config, Path.cwd(), prepared, recorded_test=read)
+    value = {
+        "search": state.id,
+        "trial": trial,
+        "output": str(script.path),
+        "rows": str(script.rows),
+        "largest_difference": script.difference,
+    }
+    return lines(
+        value,
+        f"{state.id} {record.label}: {script.path}, with {script.rows.name} beside it; it prepares the search's rows, "
+        f"different by at most {script.difference:.1g}",
+    )
+
+
+def _origin(workspace: Workspace, model: str, tracking_uri: str) -> tuple[SearchState, int]:
+    """The search and the trial that a registered model is."""
+    version = find_version(open_registry(workspace, tracking_uri), model)
+    state = read_state(workspace.search(version.tags.get("automl.search", "unknown")))
+    if state is None:
+        raise InputError(
+            f"the search behind {version.name} v{version.version} is not under {workspace.searches}",
+            "run this in the folder where it was made",
+        )
+    return state, int(version.tags["automl.trial"])

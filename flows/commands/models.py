@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
@@ -13,14 +14,15 @@ from rich.console import Console
 from flows.commands.loading import find_search, load
 from flows.commands.shown import Shown, lines, table
 from flows.environment import configure
+from flows.notify import tell_of_move
 from flows.workspace import Workspace, find_workspace
-from pipeline.config import NAME, is_name
+from pipeline.config import NAME, is_name, load_experiment
 from pipeline.data.source import read_features
 from pipeline.errors import GateError, InputError
 from pipeline.packaging.predictor import Predictor
 from pipeline.records import read_record, trial_directory
 from pipeline.registry.base import CHAMPION, ModelVersion
-from pipeline.registry.ledger import Move, history
+from pipeline.registry.ledger import Move, history, last_move
 from pipeline.registry.loading import load_version
 from pipeline.registry.promotion import rollback
 from pipeline.text import shown
@@ -112,6 +114,8 @@ def predict_source(model: str, source: str, output: Path, tracking_uri: str) -> 
         predictions = predictor.predict(features)
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".csv":
+        if "set" in predictions:
+            predictions["set"] = predictions["set"].map(json.dumps)
         predictions.to_csv(output, index=False)
     else:
         predictions.to_parquet(output, index=False)
@@ -145,6 +149,9 @@ def promote_trial(
             promotion = run.promote(prepared, state, evaluated, asked=True)
             if not promotion.promoted and promotion.version is None:
                 raise GateError(promotion.line)
+            if promotion.promoted:
+                move = promotion.move(config.registered_model, workspace.ledger)
+                tell_of_move(config.notify, "promoted", config.name, promotion.line, move)
             return lines(
                 {"promoted": promotion.promoted, "version": promotion.version, "line": promotion.line}, promotion.line
             )
@@ -170,11 +177,21 @@ def promote_trial(
             evidence=[f"forced: {reason}"],
         )
     line = f"forced {version.name} v{version.version}: trial {record.label}"
+    move = last_move(workspace.ledger, version.name, version.version)
+    tell_of_move(config.notify, "promoted", config.name, line, move)
     return lines({"promoted": True, "version": version.version, "line": line}, line)
 
 
 def rollback_model(model: str, reason: str, tracking_uri: str) -> Shown:
-    """The previous champion becomes the champion again, after it has been loaded and verified."""
+    """The previous champion becomes the champion again, after it has been loaded and verified.
+
+    Args:
+        model: a registered model, or an experiment file: then whom it names under ``notify`` is told. No other place
+            keeps that, since a webhook's address is a secret.
+    """
+    config = load_experiment(Path(model)) if model.endswith((".yaml", ".yml")) else None
+    if config is not None:
+        model, tracking_uri = config.registered_model, config.tracking.uri
     _check_name(model)
     workspace = find_workspace()
     registry = open_registry(workspace, tracking_uri)
@@ -185,6 +202,9 @@ def rollback_model(model: str, reason: str, tracking_uri: str) -> Shown:
 
         version = rollback(registry, model, verify=verify, ledger=workspace.ledger, reason=reason)
     line = f"{model}: v{version.version} is the champion again"
+    if config is not None:
+        move = last_move(workspace.ledger, model, version.version)
+        tell_of_move(config.notify, "rolled_back", config.name, line, move)
     return lines({"model": model, "version": version.version, "line": line}, line)
 
 

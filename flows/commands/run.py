@@ -14,6 +14,7 @@ from flows.commands.loading import load
 from flows.commands.shown import Shown
 from flows.environment import configure
 from flows.live import clock, progress_view, summary
+from flows.notify import tell_of_move
 from flows.stages import Experiment
 from flows.vetting import vet
 from pipeline.search.progress import Progress
@@ -43,6 +44,9 @@ def run_experiment(file: Path, overrides: tuple[str, ...], *, new: bool, prefect
             result = run_plainly(run)
         deliver = time.monotonic()
     seconds = {**run.seconds, "deliver": time.monotonic() - deliver, "total": time.monotonic() - began}
+    if result.promotion.promoted:
+        move = result.promotion.move(config.registered_model, workspace.ledger)
+        tell_of_move(config.notify, "promoted", config.name, result.outcome.line, move)
     evaluation = result.evaluation
     value: dict[str, Any] = {
         "experiment": config.name,

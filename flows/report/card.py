@@ -114,6 +114,8 @@ def _measured(evaluation: Evaluation) -> str:
     ]
     if evaluation.forecast is not None:
         lines += ["", f"It {evaluation.forecast.line}."]
+    if winner.coverage is not None:
+        lines += ["", f"Conformal {winner.coverage.story}"]
     return "## Metrics\n\n" + "\n".join(lines)
 
 
@@ -143,7 +145,12 @@ def _limits(material: Material, evaluation: Evaluation) -> str:
     if evaluation.winner.reliability is not None and evaluation.winner.temperature == 1:
         lines.append("- The probabilities are as the network gives them, not calibrated.")
     if material.prepared is not None and material.prepared.spec.is_quantity:
-        lines.append("- Predictions come without intervals of their own.")
+        coverage = evaluation.winner.coverage
+        lines.append(
+            "- Predictions come without intervals of their own."
+            if coverage is None
+            else "- All intervals are equally wide: the model does not say which of its predictions are doubtful."
+        )
     return "## Limits\n\n" + "\n".join(lines)
 
 

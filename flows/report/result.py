@@ -39,6 +39,8 @@ def finalists(material: Material) -> str:
             f"{comparison.probability_better:.1%} of paired resamples."
         )
         body += f"<p>{escaped(said)}</p>"
+    if evaluation.winner.coverage is not None:
+        body += f"<p>The winner's conformal {escaped(evaluation.winner.coverage.story)}</p>"
     return section("Finalists on the sealed test", body)
 
 

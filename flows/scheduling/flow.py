@@ -20,13 +20,14 @@ from prefect.logging import get_run_logger
 from prefect.states import Cancelled, Completed, Failed
 
 from flows.environment import configure
+from flows.notify import notify
 from flows.processes import end_with_parent, on_signals
 from flows.scheduling.client import UNREACHABLE
-from flows.scheduling.notify import notify
 from flows.workspace import Workspace, find_workspace
 from pipeline.config import ExperimentConfig, load_experiment
 from pipeline.errors import AutoMLError, InputError, Interrupted
 from pipeline.files import holder_of
+from pipeline.registry.ledger import Move
 
 if TYPE_CHECKING:
     from flows.run import Run
@@ -125,7 +126,8 @@ def _run(config: ExperimentConfig, workspace: Workspace, *, promotes: bool) -> S
                     _leave(run, state.id)
                     raise
         event = "promoted" if result.outcome.promoted else "finished"
-        return _end(config, event, result.outcome.line)
+        move = result.promotion.move(config.registered_model, workspace.ledger)
+        return _end(config, event, result.outcome.line, move)
     except AlreadyRunning as error:
         return _end(config, "skipped", f"skipped: {config.name} is running ({error.holder})")
     except Interrupted as stopped:
@@ -179,13 +181,13 @@ def _leave(run: Run, search: str) -> None:
         run.stores.tracker.interrupt_search(search)
 
 
-def _end(config: ExperimentConfig, event: str, line: str) -> State[Any]:
+def _end(config: ExperimentConfig, event: str, line: str, move: Move | None = None) -> State[Any]:
     """The final state, with the line that says why; whoever is to be told has been.
 
     What a completed run did is its tag, which Prefect's lists of runs show. They leave out states of other names.
     """
     get_run_logger().info(line)
-    _tell(config, event, line)
+    _tell(config, event, line, move)
     match event:
         case "interrupted":
             return Cancelled(message=line)
@@ -205,8 +207,8 @@ def _tag(event: str) -> None:
         get_run_logger().warning("no tag %s: %s", event, error)
 
 
-def _tell(config: ExperimentConfig, event: str, line: str) -> None:
-    for problem in notify(config.notify, event, config.name, line):
+def _tell(config: ExperimentConfig, event: str, line: str, move: Move | None = None) -> None:
+    for problem in notify(config.notify, event, config.name, line, move):
         get_run_logger().warning(problem)
 
 

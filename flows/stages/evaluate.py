@@ -11,6 +11,7 @@ from flows.slice_table import slices_csv
 from flows.stages.experiment import Experiment, check_against_data
 from flows.stores import Stores
 from flows.workspace import Workspace
+from pipeline.config import EvaluateConfig
 from pipeline.data.identity import KnownRows
 from pipeline.data.prepare import Prepared, load_known_rows
 from pipeline.errors import DataError
@@ -18,6 +19,7 @@ from pipeline.evaluation.calibration import fit_temperature
 from pipeline.evaluation.champion import Champion
 from pipeline.evaluation.finalists import Evaluation, Finalist, choose_finalists, evaluate, over_seeds
 from pipeline.files import write_atomic
+from pipeline.packaging.conformal import fit_conformal
 from pipeline.packaging.package import write_trial_package
 from pipeline.packaging.predictor import Predictor
 from pipeline.packaging.verify import load_package
@@ -30,7 +32,6 @@ from pipeline.tracking.base import FinalistInfo
 from pipeline.tracking.replay import read_replay
 
 EVALUATION = "evaluation.json"
-CALIBRATED = "package-calibrated"
 
 
 def package_trial(workspace: Workspace, prepared: Prepared, record: TrialRecord) -> Path:
@@ -39,21 +40,28 @@ def package_trial(workspace: Workspace, prepared: Prepared, record: TrialRecord)
     return write_trial_package(directory / "package", record, directory, prepared)
 
 
-def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialRecord, *, calibrate: bool) -> Path:
-    """A finalist's package: the trial's, or one beside it with a temperature that the validation part asks for."""
-    package = package_trial(workspace, prepared, record)
-    if not calibrate or prepared.spec.is_quantity or prepared.spec.n_folds:
+def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialRecord, settings: EvaluateConfig) -> Path:
+    """A finalist's package: the trial's, or one beside it with what the validation part was asked for, a temperature
+    and room for intervals or sets."""
+    package, spec, level = package_trial(workspace, prepared, record), prepared.spec, settings.conformal
+    calibrate = settings.calibrate and not spec.is_quantity and not spec.n_folds
+    if not calibrate and level is None:
         return package
     validation = prepared.development().validation
-    temperature = fit_temperature(load_package(package).logits(validation.inputs), validation.target)
+    logits = load_package(package).logits(validation.inputs)
+    temperature = fit_temperature(logits, validation.target) if calibrate else 1.0
+    conformal = None if level is None else fit_conformal(logits / temperature, validation.target, spec, level)
     directory = trial_directory(workspace.search(record.search), record.number)
-    return write_trial_package(directory / CALIBRATED, record, directory, prepared, temperature)
+    name = "-".join(("package", *(["calibrated"] if calibrate else []), *([] if level is None else [f"{level:g}"])))
+    return write_trial_package(directory / name, record, directory, prepared, temperature, conformal)
 
 
-def load_finalist(workspace: Workspace, prepared: Prepared, search: str, number: int, *, calibrate: bool) -> Predictor:
+def load_finalist(
+    workspace: Workspace, prepared: Prepared, search: str, number: int, settings: EvaluateConfig
+) -> Predictor:
     """The model of a finalist as it was read on the sealed test."""
     record = next(record for record in read_records(workspace.search(search)) if record.number == number)
-    return load_package(package_finalist(workspace, prepared, record, calibrate=calibrate))
+    return load_package(package_finalist(workspace, prepared, record, settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +84,7 @@ def evaluate_stage(
     objective = check_against_data(config, prepared).objective
     records = list(read_records(directory))
     chosen = choose_finalists(records, objective, config.evaluate.finalists)
-    calibrate = config.evaluate.calibrate
-    packages = {r.number: package_finalist(workspace, prepared, r, calibrate=calibrate) for r in chosen}
+    packages = {r.number: package_finalist(workspace, prepared, r, config.evaluate) for r in chosen}
     models = {number: load_package(package) for number, package in packages.items()}
     again = {r.number: _completed(seed_records(directory, r, config.evaluate.seeds)) for r in chosen}
     finalists = over_seeds(chosen, {number: list(seeds.values()) for number, seeds in again.items()}, objective)
@@ -126,6 +133,14 @@ def evaluate_stage(
     return Evaluated(evaluation, runs)
 
 
+def read_evaluation(directory: Path) -> Evaluation | None:
+    """The evaluation in a search's directory; None where there is none that this version can read."""
+    try:
+        return Evaluation.model_validate_json((directory / EVALUATION).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def _stored_evaluation(
     directory: Path,
     finalists: tuple[TrialRecord, ...],
@@ -134,17 +149,21 @@ def _stored_evaluation(
     n_seeds: Mapping[int, int],
 ) -> Evaluation | None:
     """The evaluation that this search already has, if it was of the same finalists, seeds and champion."""
-    try:
-        stored = Evaluation.model_validate_json((directory / EVALUATION).read_bytes())
-    except (FileNotFoundError, ValueError):
+    stored = read_evaluation(directory)
+    if stored is None:
         return None
-    same_finalists = [(f.trial, f.temperature, len(f.seeds)) for f in stored.finalists] == [
-        (record.number, models[record.number].temperature, n_seeds[record.number]) for record in finalists
-    ]
+    same_finalists = [
+        (f.trial, f.temperature, None if f.coverage is None else f.coverage.level, len(f.seeds))
+        for f in stored.finalists
+    ] == [(r.number, models[r.number].temperature, _level(models[r.number]), n_seeds[r.number]) for r in finalists]
     # Once this search's own winner is the champion, the comparison that made it so stands.
     own = champion is not None and champion.tags.get("automl.key") == f"{directory.name}/{finalists[0].number}"
     same_champion = own or stored.champion == (None if champion is None else champion.version)
     return stored if same_finalists and same_champion else None
+
+
+def _level(model: Predictor) -> float | None:
+    return None if model.conformal is None else model.conformal.level
 
 
 def _completed(seeds: Mapping[int, TrialRecord]) -> dict[int, TrialRecord]:
@@ -181,6 +200,14 @@ def _finalist_metrics(finalist: Finalist, metric: str) -> dict[str, float]:
     metrics |= {f"cost/{name}": value for name, value in finalist.costs.items()}
     if finalist.reliability is not None:
         metrics["temperature"] = finalist.temperature
+    if finalist.coverage is not None:
+        size = "set_size" if finalist.reliability is not None else "interval_width"
+        for name, interval in (("coverage", finalist.coverage.held), (size, finalist.coverage.size)):
+            metrics |= {
+                f"test/{name}": interval.value,
+                f"test/{name}_lo": interval.low,
+                f"test/{name}_hi": interval.high,
+            }
     if finalist.seeds:
         scores = [seed.test for seed in finalist.seeds]
         metrics |= {f"test/{metric}_seeds_mean": statistics.fmean(scores), "n_seeds": float(len(scores))}

@@ -12,6 +12,7 @@ from pipeline.data.checks.policy import refuse_errors, settle
 from pipeline.data.findings import Finding
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.errors import ConfigError
+from pipeline.evaluation.coverage import check_conformal
 from pipeline.evaluation.gates import check_gates
 from pipeline.objective import Objective, objective_for
 from pipeline.training.devices import find_slots
@@ -56,7 +57,8 @@ def check_against_data(config: ExperimentConfig, prepared: Prepared) -> Checked:
 
     Raises:
         DataError: a check whose findings are errors found something.
-        ConfigError: a metric, family, narrowed choice, gate or device that does not exist here.
+        ConfigError: a metric, family, narrowed choice, gate or device that does not exist here, or no rows for what
+            `evaluate.conformal` asks.
     """
     refuse_errors(settled_findings(config, prepared), config.data.source)
     fitting = families_for(prepared.spec.kind)
@@ -69,5 +71,6 @@ def check_against_data(config: ExperimentConfig, prepared: Prepared) -> Checked:
     objective = objective_for(config.search.metric, prepared.spec.task)
     check_overrides(config.search.space, prepared.spec, families)
     check_gates(config.promotion.gates, prepared.spec.task, prepared.slicing())
+    check_conformal(config.evaluate.conformal, prepared.spec)
     find_slots(config.resources.devices, config.resources.slots_per_device)
     return Checked(objective, families)

@@ -27,7 +27,7 @@ def explain_stage(experiment: Experiment, prepared: Prepared, state: SearchState
     os.environ.setdefault("MPLCONFIGDIR", str(workspace.state / "matplotlib"))
     found = explain(
         winner,
-        load_finalist(workspace, prepared, state.id, winner, calibrate=config.evaluate.calibrate),
+        load_finalist(workspace, prepared, state.id, winner, config.evaluate),
         prepared.development(),
         check_against_data(config, prepared).objective,
         confidence=config.evaluate.confidence,

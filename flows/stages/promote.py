@@ -16,6 +16,7 @@ from pipeline.errors import ChampionMovedError
 from pipeline.evaluation.gates import GateResult, judge
 from pipeline.files import write_atomic
 from pipeline.registry.base import ModelRegistry, ModelVersion
+from pipeline.registry.ledger import Move, last_move
 from pipeline.registry.loading import load_version
 from pipeline.registry.promotion import promote, settle
 from pipeline.search.directory import (
@@ -37,6 +38,10 @@ class Promotion:
     version: int | None
     evaluated: Evaluated
     """What the gates judged: the evaluation that came in, or a newer one where the champion moved meanwhile."""
+
+    def move(self, model: str, ledger: Path) -> Move | None:
+        """What the ledger says of it; None where nothing was promoted."""
+        return last_move(ledger, model, self.version) if self.promoted else None
 
 
 class PromotionRecord(BaseModel):

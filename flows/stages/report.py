@@ -138,6 +138,7 @@ def summary_markdown(
         "",
         *([] if evaluation.forecast is None else [f"The winner {evaluation.forecast.line}.", ""]),
         *_seeds(evaluation),
+        *_coverage(evaluation),
         f"Optimism of the search (validation minus test of the winner): {evaluation.optimism:+.4f}.",
         "",
         "## Gates",
@@ -160,6 +161,19 @@ def summary_markdown(
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _coverage(evaluation: Evaluation) -> list[str]:
+    """What the finalists' intervals or sets hold."""
+    measured = [finalist for finalist in evaluation.finalists if finalist.coverage is not None]
+    if not measured:
+        return []
+    rows = [f"| #{f.trial:03d} | {f.coverage.held} | {f.coverage.size} |" for f in measured if f.coverage is not None]
+    unit = measured[0].coverage.unit if measured[0].coverage is not None else ""
+    level = measured[0].coverage.level if measured[0].coverage is not None else 0.0
+    head = f"Conformal {'intervals' if unit == 'wide' else 'sets'} that ask for {level:.4g} of the rows:"
+    size = "mean width" if unit == "wide" else "mean number of labels"
+    return [head, "", f"| trial | sealed test rows held | {size} |", "|---|---|---|", *rows, ""]
 
 
 def _seeds(evaluation: Evaluation) -> list[str]:

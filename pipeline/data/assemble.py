@@ -66,8 +66,7 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
             f"`data.test` holds {separate_test.kind} data, but `data.source` {data.kind} data", "change one"
         )
     name = config.target or "target"
-    target = infer_target(target_of(data), name, data.kind, config.task)
-    split, split_findings = _split(config, data, target, with_test=separate_test is None)
+    target, split, split_findings = divide(config, data, with_test=separate_test is None)
     train = data.take(split.train)
     validation = train if split.folds is not None else data.take(split.validation)
     test = data.take(split.test) if separate_test is None else separate_test
@@ -128,7 +127,16 @@ def target_of(data: Dataset) -> npt.NDArray[Any]:
     return data.target
 
 
-def _split(config: DataConfig, data: Dataset, target: Target, *, with_test: bool) -> tuple[Split, tuple[Finding, ...]]:
+def divide(config: DataConfig, data: Dataset, *, with_test: bool) -> tuple[Target, Split, tuple[Finding, ...]]:
+    """What is predicted, and which rows are in which part.
+
+    Args:
+        with_test: False where the test is a file of its own.
+
+    Raises:
+        DataError: the target cannot be learned, or the rows cannot be divided so.
+    """
+    target = infer_target(target_of(data), config.target or "target", data.kind, config.task)
     key: pd.Series | None = None
     column = config.split.column
     if column is not None:
@@ -141,7 +149,8 @@ def _split(config: DataConfig, data: Dataset, target: Target, *, with_test: bool
             raise DataError(f"`data.split.column` names {column!r}, which the data does not have", "check its name")
         key = data.features[column]
     classes = encode_labels(target.labels, target_of(data)) if target.labels else None
-    return make_split(config.split, row_hashes(data.features), classes=classes, key=key, with_test=with_test)
+    split, findings = make_split(config.split, row_hashes(data.features), classes=classes, key=key, with_test=with_test)
+    return target, split, findings
 
 
 def _fit(config: DataConfig, train: Dataset, rows: Rows) -> tuple[Preprocessor, tuple[Finding, ...]]:

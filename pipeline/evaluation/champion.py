@@ -21,6 +21,7 @@ from pipeline.data.identity import KnownRows
 from pipeline.data.spec import DataSpec
 from pipeline.evaluation.intervals import Comparison, Interval, compare, score_intervals
 from pipeline.objective import Objective
+from pipeline.packaging.conformal import Conformal
 
 
 class Model(Protocol):
@@ -32,6 +33,11 @@ class Model(Protocol):
     @property
     def temperature(self) -> float:
         """What its logits were divided by: 1 where it is not calibrated."""
+        ...
+
+    @property
+    def conformal(self) -> Conformal | None:
+        """How it makes intervals or sets; None where it does not."""
         ...
 
     def outputs(self, features: Features) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.data.preprocess import TabularPreprocessor
+from pipeline.data.preprocess import ImagePreprocessor, SequencePreprocessor, TabularPreprocessor
 from pipeline.data.tensors import Development
 from pipeline.evaluation.attribution import EXTRA, Attribution, attribute, has_captum
 from pipeline.evaluation.importance import Importance, permutation_importance
@@ -13,7 +13,7 @@ from pipeline.packaging.predictor import Predictor
 
 
 class Explanation(BaseModel):
-    """What a model uses. Tables have an importance, images and sequences an attribution."""
+    """What a model uses. Tables have an importance, images and sequences an attribution, other kinds nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +44,8 @@ def explain(
             seed=seed,
         )
         return Explanation(trial=trial, rows=rows, importance=measured)
+    if not isinstance(model.preprocessor, ImagePreprocessor | SequencePreprocessor):
+        return Explanation(trial=trial, rows=rows)
     if not has_captum():
         missing = f"Where the model looks in an {spec.kind} is shown with captum: {EXTRA}".replace("an s", "a s")
         return Explanation(trial=trial, rows=rows, missing=missing)

@@ -23,6 +23,7 @@ from pipeline.errors import SearchError
 from pipeline.evaluation.calibration import Reliability, reliability
 from pipeline.evaluation.champion import Champion, ChampionReading, Model, challenge
 from pipeline.evaluation.cost import Cost, measure_cost
+from pipeline.evaluation.coverage import Coverage, measure_coverage
 from pipeline.evaluation.forecasts import ForecastReading, block_length, read_forecasts
 from pipeline.evaluation.intervals import Comparison, Interval, score_intervals
 from pipeline.evaluation.mistakes import Confusion, Residuals, confusion, residuals
@@ -62,6 +63,8 @@ class Finalist(BaseModel):
     """What the logits are divided by, fitted on the validation part; 1 without calibration."""
     reliability: Reliability | None = None
     """None for regression."""
+    coverage: Coverage | None = None
+    """What its intervals or sets hold; None where it makes none."""
     cost: Cost | None = None
     sliced: Sliced | None = None
     """None where it was evaluated before there were slices."""
@@ -249,6 +252,7 @@ def evaluate(
             ),
             temperature=models[record.number].temperature,
             reliability=None if spec.is_quantity else reliability(outputs[record.number], encoded),
+            coverage=_coverage(models[record.number], outputs[record.number], encoded, confidence),
             cost=measure_cost(models[record.number].outputs, dataset.features, n_bytes[record.number]),
             sliced=None
             if slicing is None
@@ -309,6 +313,12 @@ def evaluate(
             "champion_problem": problem,
         }
     )
+
+
+def _coverage(model: Model, outputs_NC: Tensor, target_N: Tensor, confidence: float) -> Coverage | None:
+    if model.conformal is None:
+        return None
+    return measure_coverage(model.conformal, outputs_NC, target_N, model.spec, confidence)
 
 
 def _score(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, objective: Objective) -> float:

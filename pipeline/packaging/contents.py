@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.data.preprocess import Preprocessor
 from pipeline.data.spec import DataSpec
+from pipeline.packaging.conformal import Conformal
 from pipeline.training.config import TrialConfig
 
 WEIGHTS: Final = "weights.safetensors"
@@ -69,6 +70,8 @@ class ModelDescription(BaseModel):
     provenance: Provenance
     temperature: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """The module's logits are divided by it before they are probabilities; 1 for regression."""
+    conformal: Conformal | None = None
+    """Fitted where intervals or sets were asked for."""
 
 
 class DataDescription(BaseModel):

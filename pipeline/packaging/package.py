@@ -24,6 +24,7 @@ from pipeline.data.tensors import Inputs
 from pipeline.errors import PackageError
 from pipeline.files import write_atomic
 from pipeline.models.base import Model
+from pipeline.packaging.conformal import Conformal
 from pipeline.packaging.contents import (
     DATA,
     MANIFEST,
@@ -73,6 +74,7 @@ class Packager:
         provenance: Provenance,
         weights_sha256: str | None = None,
         temperature: float = 1.0,
+        conformal: Conformal | None = None,
     ) -> Path:
         """Write the package of one trial, replacing what is at `directory`; it appears whole or not at all.
 
@@ -93,7 +95,7 @@ class Packager:
         entry = _entry(content)
         if weights_sha256 not in (None, entry.sha256):
             raise PackageError(f"{weights}: the weights are not those that training saved; their sha256 differs")
-        model = ModelDescription(config=config, provenance=provenance, temperature=temperature)
+        model = ModelDescription(config=config, provenance=provenance, temperature=temperature, conformal=conformal)
         description = model.model_dump_json(indent=1).encode()
         probe = save(_tensors(self.probe) | {"outputs": self._outputs(config, content, weights)})
         manifest = Manifest(
@@ -143,7 +145,12 @@ def make_packager(shared: Path, spec: DataSpec, preprocessor: Preprocessor, prob
 
 
 def write_trial_package(
-    directory: Path, record: TrialRecord, trial: Path, prepared: Prepared, temperature: float = 1.0
+    directory: Path,
+    record: TrialRecord,
+    trial: Path,
+    prepared: Prepared,
+    temperature: float = 1.0,
+    conformal: Conformal | None = None,
 ) -> Path:
     """The package of a completed trial, written unless it is there already.
 
@@ -173,6 +180,7 @@ def write_trial_package(
         provenance=provenance,
         weights_sha256=record.weights_sha256,
         temperature=temperature,
+        conformal=conformal,
     )
 
 

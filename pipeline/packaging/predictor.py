@@ -12,10 +12,11 @@ from torch import Tensor
 
 from pipeline.data.dataset import Features, take
 from pipeline.data.preprocess import ForecastPreprocessor, Preprocessor
-from pipeline.data.spec import DataSpec
+from pipeline.data.spec import DataSpec, Label
 from pipeline.data.tensors import Inputs
 from pipeline.errors import DataError
 from pipeline.models.base import Model
+from pipeline.packaging.conformal import Conformal
 from pipeline.packaging.contents import Provenance
 from pipeline.training.config import TrialConfig
 
@@ -32,6 +33,7 @@ class Predictor:
     provenance: Provenance
     module: Model
     temperature: float = 1.0
+    conformal: Conformal | None = None
 
     def predict(self, features: Features) -> pd.DataFrame:
         """One row out for each row in, in their order, under the index of a DataFrame that came in.
@@ -40,7 +42,8 @@ class Predictor:
         several, ``step``, ``time``, ``prediction``.
 
         Column ``prediction`` is the most probable label, in its original type, or the value in the target's units;
-        classes have ``probability_<label>`` as well, in the order of the spec's labels.
+        classes have ``probability_<label>`` as well, in the order of the spec's labels. A model that was fitted for it
+        adds ``lower`` and ``upper``, or ``set``, a list of labels, the most probable first.
 
         Raises:
             DataError: the rows are not of the kind the model was trained on.
@@ -51,11 +54,17 @@ class Predictor:
         index = features.index if isinstance(features, pd.DataFrame) else pd.RangeIndex(len(features))
         if self.spec.task == "regression":
             values = outputs[:, 0].double() * self.spec.target_scale + self.spec.target_mean
-            return pd.DataFrame({"prediction": values.numpy()}, index=index)
+            table = pd.DataFrame({"prediction": values.numpy()}, index=index)
+            if self.conformal is not None:
+                lower, upper = self.conformal.interval(outputs, self.spec)
+                table = table.assign(lower=lower.numpy(), upper=upper.numpy())
+            return table
         probabilities = torch.softmax(outputs.double(), dim=1)
         columns: dict[str, object] = {"prediction": pd.Index(self.spec.labels).take(outputs.argmax(dim=1).numpy())}
         for column, label in enumerate(self.spec.labels):
             columns[f"probability_{label}"] = probabilities[:, column].numpy()
+        if self.conformal is not None:
+            columns["set"] = self._labels_held(outputs, self.conformal)
         return pd.DataFrame(columns, index=index)
 
     def _forecasts(self, fitted: ForecastPreprocessor, features: Features) -> pd.DataFrame:
@@ -74,6 +83,11 @@ class Predictor:
             "prediction": values.ravel(),
         }
         return pd.DataFrame(columns)
+
+    def _labels_held(self, outputs: Tensor, conformal: Conformal) -> list[list[Label]]:
+        held = conformal.sets(outputs).numpy()
+        ordered = outputs.argsort(dim=1, descending=True, stable=True).numpy()
+        return [[self.spec.labels[c] for c in row if held[n, c]] for n, row in enumerate(ordered)]
 
     def outputs(self, features: Features) -> Tensor:
         """float32 ``(N, n_outputs)`` of raw rows: a calibrated logit a class, one standardised value, or one a step

@@ -62,6 +62,7 @@ def load_package(directory: Path, digest: str | None = None) -> Predictor:
         provenance=model.provenance,
         module=module.eval(),
         temperature=model.temperature,
+        conformal=model.conformal,
     )
     check_probe(directory / PROBE, _tensors(directory / PROBE, contents[PROBE]), predictor)
     return predictor

@@ -54,6 +54,11 @@ def history(ledger: Path, name: str) -> list[Move]:
     return [move for move in moves if move.model == name]
 
 
+def last_move(ledger: Path, name: str, version: int | None) -> Move | None:
+    """How a version last became the champion; None where it never did."""
+    return next((move for move in reversed(history(ledger, name)) if move.after == version), None)
+
+
 def record(ledger: Path, move: Move) -> None:
     """Put a move on the ledger, durably."""
     append_line(ledger, json.dumps(move.model_dump(mode="json")))

@@ -19,10 +19,10 @@ from typing import Final
 
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-from mlflow.types.schema import AnyType
+from mlflow.types.schema import AnyType, Array
 
 from pipeline.data.preprocess import ForecastPreprocessor
-from pipeline.packaging.contents import DATA, MANIFEST, DataDescription, Manifest
+from pipeline.packaging.contents import DATA, MANIFEST, MODEL, DataDescription, Manifest, ModelDescription
 from pipeline.packaging.package import LIBRARIES, link_or_copy
 from pipeline.tracking.projection import MODEL_PATH
 
@@ -58,28 +58,35 @@ class ModelFolder:
 
 
 class ModelFolders:
-    """Model folders by data description: all trials of a search share one."""
+    """Model folders by data description and by whether predictions have intervals or sets: all trials of a search share
+    one, or two."""
 
     def __init__(self) -> None:
-        self._made: dict[str, ModelFolder] = {}
+        self._made: dict[tuple[str, bool], ModelFolder] = {}
 
     def of(self, package: Path) -> ModelFolder:
         """The folder for this package, made at the first package of its search."""
         manifest = Manifest.model_validate_json((package / MANIFEST).read_bytes())
         key = manifest.files[DATA].sha256
-        if key not in self._made:
-            self._made[key] = make_model_folder(DataDescription.model_validate_json((package / DATA).read_bytes()))
-        return self._made[key]
+        conformal = ModelDescription.model_validate_json((package / MODEL).read_bytes()).conformal is not None
+        if (key, conformal) not in self._made:
+            data = DataDescription.model_validate_json((package / DATA).read_bytes())
+            self._made[key, conformal] = make_model_folder(data, conformal=conformal)
+        return self._made[key, conformal]
 
 
-def make_model_folder(data: DataDescription) -> ModelFolder:
-    """What MLflow wants to find around a package of this data."""
+def make_model_folder(data: DataDescription, *, conformal: bool = False) -> ModelFolder:
+    """What MLflow wants to find around a package of this data.
+
+    Args:
+        conformal: whether its predictions have intervals or sets.
+    """
     model = Model(
         artifact_path=MODEL_PATH,
         run_id=RUN_ID,
         model_uuid=MODEL_ID,
         utc_time_created=CREATED,
-        signature=_signature(data),
+        signature=_signature(data, conformal=conformal),
     )
     model.add_flavor(
         "python_function",
@@ -130,7 +137,7 @@ def _own_requirement() -> list[str]:
         return []  # runs from a checkout that is not installed: there is no version to name
 
 
-def _signature(data: DataDescription) -> ModelSignature:
+def _signature(data: DataDescription, *, conformal: bool) -> ModelSignature:
     """Columns by name. Their types are not enforced: MLflow would refuse integers where it has seen floats, while our
     preprocessing reads both and names a missing column itself. Images and sequences have no input schema."""
     inputs, anything = None, AnyType()  # type: ignore[no-untyped-call]
@@ -141,10 +148,13 @@ def _signature(data: DataDescription) -> ModelSignature:
         step, when = ColSpec(DataType.long, "step"), ColSpec(anything, "time")
         return ModelSignature(inputs, Schema([*series, step, when, ColSpec(DataType.double, "prediction")]))
     if data.spec.task == "regression":
-        return ModelSignature(inputs, Schema([ColSpec(DataType.double, "prediction")]))
+        names = ("prediction", "lower", "upper") if conformal else ("prediction",)
+        return ModelSignature(inputs, Schema([ColSpec(DataType.double, name) for name in names]))
     kinds = {bool: DataType.boolean, int: DataType.long, float: DataType.double, str: DataType.string}
-    columns: list[ColSpec | TensorSpec] = [ColSpec(kinds[type(data.spec.labels[0])], "prediction")]
+    label = kinds[type(data.spec.labels[0])]
+    columns: list[ColSpec | TensorSpec] = [ColSpec(label, "prediction")]
     columns += [ColSpec(DataType.double, f"probability_{label}") for label in data.spec.labels]
+    columns += [ColSpec(Array(label), "set")] if conformal else []
     return ModelSignature(inputs, Schema(columns))
 
 

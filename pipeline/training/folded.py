@@ -20,6 +20,8 @@ from pipeline.training.stacked import StackedLearner
 from pipeline.training.validation import Validated
 
 _FULL = "full"
+FOLD_STRIDE = 2_654_435_761
+"""Between the seeds of a trial's folds, which lies far from those of other trials: they are consecutive."""
 
 
 def build_learner(
@@ -152,8 +154,8 @@ class FoldedLearner:
 
 
 def _of_fold(config: TrialConfig, fold: int) -> TrialConfig:
-    """Every fold starts from weights of its own, far from the seeds of other trials, which are consecutive."""
-    return config.model_copy(update={"seed": (config.seed + (fold + 1) * 2_654_435_761) % 2**63})
+    """Every fold starts from weights of its own."""
+    return config.model_copy(update={"seed": (config.seed + (fold + 1) * FOLD_STRIDE) % 2**63})
 
 
 def _standard_error(values_KF: Tensor) -> Tensor:

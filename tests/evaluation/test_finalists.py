@@ -20,6 +20,7 @@ from pipeline.errors import SearchError
 from pipeline.evaluation.champion import Champion, incomparable
 from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate, over_seeds
 from pipeline.objective import METRICS
+from pipeline.packaging.conformal import Conformal
 from pipeline.records import TrialRecord
 from tests.tracking.records import record
 
@@ -100,6 +101,7 @@ class Known:
     spec: DataSpec
     n_wrong: int
     temperature: float = 1.0
+    conformal: Conformal | None = None
 
     def outputs(self, features: Features) -> Tensor:
         assert isinstance(features, np.ndarray)
@@ -146,6 +148,17 @@ def test_the_test_never_picks_the_winner_and_is_read_once_for_all(sealed: Sealed
     entries = [json.loads(line) for line in ledger.read_text().splitlines()]
     assert [(entry["reason"], entry["n_rows"]) for entry in entries] == [("finalists of s", 60)]
     assert Evaluation.model_validate_json(evaluation.model_dump_json()) == evaluation
+
+
+def test_what_conformal_sets_hold_is_measured_in_the_same_reading(sealed: SealedTest, tmp_path: Path) -> None:
+    sets = Conformal(level=0.9, threshold=0.7, n_rows=9)  # of logits 1, 0, 0 one label has more than 0.3
+    evaluation = reading(sealed, tmp_path / "r", {0: Known(SPEC, 12, conformal=sets), 1: Known(SPEC, 0)})
+    coverage = evaluation.winner.coverage
+    assert coverage is not None
+    assert (coverage.level, coverage.held.value, coverage.size.value) == (0.9, pytest.approx(0.8), 1.0)
+    assert coverage.held == evaluation.winner.test["accuracy"], "of one label each"
+    assert evaluation.finalists[1].coverage is None
+    assert len((tmp_path / "r").read_text().splitlines()) == 1
 
 
 def test_every_seed_of_a_finalist_is_read_in_the_same_reading(sealed: SealedTest, tmp_path: Path) -> None:

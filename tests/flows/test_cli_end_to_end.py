@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.errors import InputError
 from pipeline.records import TrialRecord
 from pipeline.tracking.artifacts import local_folder
 from tests.flows.project import Done, Project, tabular_project
+from tests.flows.webhook import listening
 
 pytestmark = pytest.mark.slow
 
@@ -26,10 +28,13 @@ import json, sys
 import mlflow, pandas as pd
 mlflow.set_tracking_uri(sys.argv[1])
 rows = pd.read_csv("test.csv")
-champion = mlflow.pyfunc.load_model("models:/small@champion").predict(rows)
+model = mlflow.pyfunc.load_model("models:/small@champion")
+champion = model.predict(rows)
+assert "set" in model.metadata.signature.outputs.input_names()
 loaded = {run: mlflow.pyfunc.load_model(f"runs:/{run}/model").predict(rows)["probability_yes"].tolist()
           for run in sys.argv[2:]}
 print(json.dumps({"prediction": champion["prediction"].tolist(), "yes": champion["probability_yes"].tolist(),
+                  "set": champion["set"].tolist(),
                   "loaded": loaded}))
 """
 
@@ -63,8 +68,19 @@ def see(project: Project, done: Done) -> Seen:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return tabular_project(tmp_path_factory.mktemp("tabular"))
+def told() -> Iterator[tuple[str, list[Any]]]:
+    """A webhook that says it is broken: its URL, and what it got."""
+    with listening(status=500) as webhook:
+        yield webhook
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, told: tuple[str, list[Any]]) -> Project:
+    project = tabular_project(tmp_path_factory.mktemp("tabular"))
+    project.file.write_text(
+        f"{project.file.read_text()}notify: {{webhook: '{told[0]}'}}\nevaluate: {{conformal: 0.8}}\n"
+    )
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +130,29 @@ def test_automl_predict_agrees_with_mlflow_row_by_row(
 ) -> None:
     project.automl("predict", "small", "test.csv", "-o", "out.csv")
     table = pd.read_csv(project.folder / "out.csv")
-    assert list(table) == ["prediction", "probability_no", "probability_yes"]
+    assert list(table) == ["prediction", "probability_no", "probability_yes", "set"]
     assert table["prediction"].tolist() == in_fresh_process["prediction"]
     assert table["probability_yes"].to_numpy() == pytest.approx(in_fresh_process["yes"], abs=1e-9)
+
+
+def test_conformal_sets_are_served_as_predicted_and_their_coverage_was_measured_at_the_one_reading(
+    project: Project, first: Seen, in_fresh_process: dict[str, Any]
+) -> None:
+    project.here("predict", "small", "test.csv", "-o", "sets.csv")
+    sets = [json.loads(held) for held in pd.read_csv(project.folder / "sets.csv")["set"]]
+    assert sets == in_fresh_process["set"]
+    target = pd.read_csv(project.folder / "test.csv")["buys"]
+    held = sum(label in labels for label, labels in zip(target, sets, strict=True)) / len(target)
+    measured = first.done.json["winner"]["coverage"]
+    assert (measured["level"], measured["held"]["value"]) == (0.8, pytest.approx(held))
+    assert measured["size"]["value"] == pytest.approx(sum(map(len, sets)) / len(sets))
+    # 75 rows to fit on and 125 to measure on: a right fit is below 0.6 once in ten thousand.
+    assert held > 0.6
+    for metrics in first.finalists.values():
+        assert metrics["test/coverage_lo"] <= metrics["test/coverage"] <= metrics["test/coverage_hi"]
+        assert 1 <= metrics["test/set_size"] <= 2
+    summary = Path(first.done.json["report"]).read_text()
+    assert "Conformal sets that ask for 0.8 of the rows" in summary
 
 
 @pytest.mark.parametrize(
@@ -153,6 +189,22 @@ def test_the_report_is_an_artifact_of_the_search_and_can_be_made_again(project: 
         assert "Calibration" in page
     refused = project.here("report", "small", "-o", "page.txt", code=2)
     assert "must be an .html file" in refused.err
+
+
+def test_champion_and_trial_become_scripts_that_say_what_was_recorded(project: Project, first: Seen) -> None:
+    """What the scripts do is shown in tests/packaging/test_script.py."""
+    champion = project.here("export", "small", "--script", "champion.py", "--json").json
+    winner = first.done.json["winner"]
+    assert (champion["trial"], champion["largest_difference"]) == (winner["trial"], pytest.approx(0, abs=1e-6))
+    said = (project.folder / "champion.py").read_text()
+    assert f'recorded_test="{winner["test"]["roc_auc"]["value"]:.4f} [' in said
+    assert (project.folder / "champion.rows.npz").exists()
+    other = next(r for r in first.records if r.state == "COMPLETE" and f"#{r.number:03d}" not in str(first.finalists))
+    project.here("export", "small", "--script", "trial.py", "--trial", str(other.number))
+    assert "not read on the sealed test" in (project.folder / "trial.py").read_text()
+    refused = project.here("export", "small", "--script", "trial.py", "--trial", "99", code=2)
+    assert "trial 99" in refused.err
+    assert "did not complete" in refused.err
 
 
 def test_the_sealed_test_is_read_once_and_for_finalists_only(project: Project, first: Seen) -> None:
@@ -259,7 +311,7 @@ def test_a_forced_promotion_is_on_the_ledger_with_its_reason(project: Project, l
 
 @pytest.fixture(scope="module")
 def rolled_back(project: Project, forced: Seen) -> Seen:
-    return see(project, project.automl("rollback", "small", "--reason", "it was a test", "--json"))
+    return see(project, project.automl("rollback", "small.yaml", "--reason", "it was a test", "--json"))
 
 
 def test_a_rollback_brings_the_previous_champion_back(
@@ -273,6 +325,22 @@ def test_a_rollback_brings_the_previous_champion_back(
     assert "it was a test" in shown.out
     versions = project.here("models", "--json").json["small"]["versions"]
     assert {v["version"]: "champion" in v["aliases"] for v in versions}[larger.champion]
+
+
+def test_every_move_was_told_with_version_evidence_and_author_and_a_broken_webhook_undid_none(
+    project: Project, larger: Seen, forced: Seen, rolled_back: Seen, told: tuple[str, list[Any]]
+) -> None:
+    url, got = told
+    moves = project.moves()
+    assert [(m["version"], m["previous"], m["action"], m["who"], tuple(m["evidence"])) for m in got] == [
+        (move.after, move.before, move.action, move.who, move.evidence) for move in moves
+    ]
+    assert [m["event"] for m in got] == ["promoted"] * (len(moves) - 1) + ["rolled_back"]
+    assert {m["experiment"] for m in got} == {"small"}
+    assert project.champion() == moves[-1].after
+    for seen in (forced, rolled_back):
+        assert "warning: the notification webhook answered 500" in seen.done.err
+        assert url not in seen.done.err
 
 
 def test_a_new_search_starts_from_the_defaults_and_the_best_of_the_last_one(

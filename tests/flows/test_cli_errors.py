@@ -37,6 +37,8 @@ FILES = {
         GOOD + "promotion: {gates: [{slice: town, metric: size_mb, max: 1}]}\n",
         "must have one of accuracy",
     ),
+    "conformal sets in folds": (GOOD + "evaluate: {conformal: 0.9}\n", "in 5 folds every row is"),
+    "a share that is none": (GOOD + "evaluate: {conformal: 90}\n", "evaluate.conformal"),
     "gate on no metric": (GOOD + "promotion: {gates: [{metric: rmse, max: 1}]}\n", "promotion.gates"),
 }
 ARGUMENTS = {
@@ -50,6 +52,11 @@ ARGUMENTS = {
     "a model before the first run": (["predict", "small", "train.csv", "-o", "out.csv"], "no registered models"),
     "a wrong output": (["predict", "small", "train.csv", "-o", "out.xlsx"], ".csv or .parquet"),
     "a model to show before the first run": (["models", "small"], "no registered models"),
+    "a script before the first run": (["export", "small", "--script", "out.py"], "no registered models"),
+    "a script of a trial of no search": (["export", "small", "--script", "out.py", "--trial", "0"], "automl run"),
+    "a script that is none": (["export", "small", "--script", "out.txt"], "must be a .py file"),
+    "an export of nothing": (["export", "small"], "--script FILE.py"),
+    "an export of two things": (["export", "small", "--script", "out.py", "-o", "out.onnx"], "export writes one thing"),
     "a rollback before the first run": (["rollback", "small"], "no registered models"),
 }
 

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.scheduling.notify import notify
+from flows.notify import notify
 from pipeline.config import NotifyConfig
+from pipeline.registry.ledger import new_move
+from tests.flows.webhook import listening
 
 LINE = "promoted v7: roc_auc 0.9172 [0.9125, 0.9214]"
 
 
 def told(event: str = "promoted", **config: Any) -> list[str]:
     return list(notify(NotifyConfig.model_validate(config), event, "adult", LINE))
-
-
-@contextmanager
-def listening(status: int = 200, delay: float = 0.0) -> Iterator[tuple[str, list[Any]]]:
-    """A webhook on loopback: its URL, and what it got."""
-    got: list[Any] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            time.sleep(delay)
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Not on the test's output."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/secret", got
-        server.shutdown()
 
 
 def test_a_command_gets_the_line_the_event_and_the_experiment(tmp_path: Path) -> None:
@@ -55,6 +31,23 @@ def test_a_webhook_gets_them_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HOOK", url)
         assert told(webhook="${HOOK}") == []
     assert got == [{"event": "promoted", "experiment": "adult", "text": LINE}]
+
+
+def test_a_move_of_the_champion_is_told_with_its_version_evidence_and_author_and_secrets_are_masked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2hunter2")
+    move = new_move("adult", "promote", 6, 7, ["beats v6 by hunter2hunter2"])
+    script = f'echo "$AUTOML_MODEL $AUTOML_PREVIOUS $AUTOML_VERSION $AUTOML_ACTION $(cat)" > {tmp_path}/told'
+    with listening() as (url, got):
+        config = NotifyConfig.model_validate({"webhook": url, "command": ["sh", "-c", script]})
+        assert list(notify(config, "promoted", "adult", "promoted by hunter2hunter2", move)) == []
+    [said] = got
+    assert (said["model"], said["version"], said["previous"], said["action"]) == ("adult", 7, 6, "promote")
+    assert said["who"] == move.who != ""
+    assert len(said["evidence"]) == 1
+    assert (tmp_path / "told").read_text().startswith("adult 6 7 promote promoted by ")
+    assert "hunter2" not in json.dumps(got) + (tmp_path / "told").read_text()
 
 
 def test_only_the_named_events_are_told(tmp_path: Path) -> None:

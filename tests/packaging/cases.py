@@ -23,6 +23,7 @@ from pipeline.data.preprocess.tabular import bins_of, fit_tabular
 from pipeline.data.spec import DataSpec, Kind, Label, Task
 from pipeline.models import FAMILIES
 from pipeline.models.base import Model
+from pipeline.packaging.conformal import Conformal
 from pipeline.packaging.contents import Provenance
 from pipeline.packaging.package import Packager, library_versions, make_packager
 from pipeline.training.config import OptimisationConfig, TrialConfig
@@ -46,8 +47,10 @@ class Case:
     weights: Path
     packager: Packager
 
-    def write(self, directory: Path) -> Path:
-        return self.packager.write(directory, config=self.config, weights=self.weights, provenance=PROVENANCE)
+    def write(self, directory: Path, conformal: Conformal | None = None) -> Path:
+        return self.packager.write(
+            directory, config=self.config, weights=self.weights, provenance=PROVENANCE, conformal=conformal
+        )
 
 
 def raw_rows(kind: Kind) -> Features:

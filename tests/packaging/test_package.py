@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.data.spec import Kind
 from pipeline.errors import DataError, PackageError
 from pipeline.packaging import load_package, package_digest
+from pipeline.packaging.conformal import Conformal
 from pipeline.packaging.contents import MAX_BYTES
 from tests.packaging.cases import PROVENANCE, Case, make_case
 
@@ -82,6 +83,28 @@ def test_regression_is_in_units_of_the_target(tmp_path: Path) -> None:
     predictions = predictor.predict(case.features)
     assert list(predictions.columns) == ["prediction"]
     np.testing.assert_allclose(predictions["prediction"], expected, rtol=1e-12)
+
+
+def test_a_package_that_was_fitted_for_it_gives_an_interval_a_row(tmp_path: Path) -> None:
+    case = make_case(tmp_path / "trial", "tabular", "mlp", task="regression")
+    conformal = Conformal(level=0.9, threshold=0.25, n_rows=100)
+    predictor = load_package(case.write(tmp_path / "package", conformal))
+    assert predictor.conformal == conformal
+    predictions = predictor.predict(case.features)
+    assert list(predictions.columns) == ["prediction", "lower", "upper"]
+    np.testing.assert_allclose(predictions["prediction"] - predictions["lower"], 2.5, rtol=1e-9)
+    np.testing.assert_allclose(predictions["upper"] - predictions["prediction"], 2.5, rtol=1e-9)
+
+
+def test_a_package_that_was_fitted_for_it_gives_a_set_of_labels_a_row_the_most_probable_first(tmp_path: Path) -> None:
+    case = make_case(tmp_path / "trial", "tabular", "mlp", labels=("low", "mid", "high"))
+    conformal = Conformal(level=0.9, threshold=0.7, n_rows=100)
+    predictions = load_package(case.write(tmp_path / "package", conformal)).predict(case.features)
+    for _, row in predictions.iterrows():
+        ranked = sorted(("low", "mid", "high"), key=lambda label: -row[f"probability_{label}"])
+        expected = [label for label in ranked if row[f"probability_{label}"] >= 0.3]
+        assert row["set"] == (expected or [row["prediction"]])
+    assert {len(held) for held in predictions["set"]} >= {1, 2}, "the case has sure and unsure rows"
 
 
 def test_rows_keep_their_order_and_index_across_batches(tabular: Case, tmp_path: Path) -> None:

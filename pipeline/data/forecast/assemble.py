@@ -24,6 +24,7 @@ from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import ForecastPreprocessor, encode_target
 from pipeline.data.preprocess.forecast import fit_forecast
 from pipeline.data.profile import profile
+from pipeline.data.slicing import Slicing
 from pipeline.data.spec import DataSpec
 from pipeline.data.split import Split
 from pipeline.data.tensors import Development, Part
@@ -88,6 +89,7 @@ def assemble_forecast(config: DataConfig, data: Dataset, separate_test: Dataset 
             *_said(layout, settled, cuts, split, windows),
         ),
         known=KnownRows.of(developed.features),
+        slicing=Slicing(target=layout.target),  # windows overlap: no slice of them is rows of its own
         profile=profile(developed, {}, name, is_quantity=True),
         split_hash=split.digest,
         n_rows=len(rows),

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from pipeline.data.times import stamps, time_format
 from pipeline.errors import DataError
 
-Part = Literal["month", "day", "weekday", "hour"]
+DatePart = Literal["month", "day", "weekday", "hour"]
 
-_PERIOD: Final[dict[Part, float]] = {"month": 12, "day": 31, "weekday": 7, "hour": 24}
+_PERIOD: Final[dict[DatePart, float]] = {"month": 12, "day": 31, "weekday": 7, "hour": 24}
 _LONGEST: Final = 10.0
 """Bound of the elapsed time in standard deviations: dates far beyond training are far, not further and further."""
 
@@ -30,7 +30,7 @@ class DatetimeColumn(BaseModel):
     mean: FiniteFloat
     """Of the training part, in seconds since 1970."""
     std: Annotated[FiniteFloat, Field(gt=0)]
-    parts: tuple[Part, ...]
+    parts: tuple[DatePart, ...]
     """Those that differ in training; each is a point on a circle, so that December is beside January."""
     indicator: bool
     """Whether training had missing or unreadable dates, so that a 0/1 column tells where they are."""
@@ -66,6 +66,11 @@ def fit_datetime(name: str, column: pd.Series) -> DatetimeColumn:
         raise DataError(
             f"the column {name!r} has no dates in a format that is known", f"set data.types.{name} to another type"
         )
+    return fit_dates(name, column, format_)
+
+
+def fit_dates(name: str, column: pd.Series, format_: str) -> DatetimeColumn:
+    """Fit on training rows whose format is known."""
     when = stamps(column, format_)
     present = when[np.isfinite(when)]
     parts = tuple(part for part, values in _parts_of(present).items() if len(np.unique(values)) > 1)
@@ -79,7 +84,7 @@ def fit_datetime(name: str, column: pd.Series) -> DatetimeColumn:
     )
 
 
-def _parts_of(when: npt.NDArray[np.float64]) -> dict[Part, npt.NDArray[np.float64]]:
+def _parts_of(when: npt.NDArray[np.float64]) -> dict[DatePart, npt.NDArray[np.float64]]:
     """The parts of stamps, from 0; anything where the stamp is missing."""
     seconds = np.nan_to_num(when).astype(np.int64)
     times = pd.Series(seconds.astype("datetime64[s]")).dt

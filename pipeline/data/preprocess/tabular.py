@@ -157,8 +157,8 @@ class TabularPreprocessor(BaseModel):
             start += encoded.shape[1]
         if not self.categorical:
             return Inputs(torch.from_numpy(x))
-        codes = np.stack([_codes(features[column.name], column) for column in self.categorical], axis=1)
-        return Inputs(torch.from_numpy(x), torch.from_numpy(codes))
+        coded = np.stack([codes(features[column.name], column) for column in self.categorical], axis=1)
+        return Inputs(torch.from_numpy(x), torch.from_numpy(coded))
 
 
 def fit_tabular(frame: pd.DataFrame, types: Mapping[str, ColumnType]) -> TabularPreprocessor:
@@ -168,7 +168,7 @@ def fit_tabular(frame: pd.DataFrame, types: Mapping[str, ColumnType]) -> Tabular
         named.setdefault(kind, []).append(name)
     return TabularPreprocessor(
         numeric=tuple(_fit_numeric(name, frame[name]) for name in named.get("numeric", ())),
-        categorical=tuple(_fit_categorical(name, frame[name]) for name in named.get("categorical", ())),
+        categorical=tuple(fit_categorical(name, frame[name]) for name in named.get("categorical", ())),
         datetime=tuple(fit_datetime(name, frame[name]) for name in named.get("datetime", ())),
         text=tuple(fit_text(name, len(frame)) for name in named.get("text", ())),
     )
@@ -224,7 +224,8 @@ def _to_normal(values: npt.NDArray[np.float64], quantiles: npt.NDArray[np.float6
     return normal
 
 
-def _fit_categorical(name: str, column: pd.Series) -> CategoricalColumn:
+def fit_categorical(name: str, column: pd.Series) -> CategoricalColumn:
+    """Fit on training rows: levels by how often they occur."""
     text = texts(column)
     distinct = text.dropna().unique()
     as_numbers = numbers(np.asarray(distinct, dtype=object))
@@ -240,7 +241,8 @@ def _level_texts(column: pd.Series, numeric: bool) -> pd.Series:
     return number_texts(numbers(column)) if numeric else texts(column)
 
 
-def _codes(column: pd.Series, fitted: CategoricalColumn) -> npt.NDArray[np.int64]:
+def codes(column: pd.Series, fitted: CategoricalColumn) -> npt.NDArray[np.int64]:
+    """Each row's level as a number ``(N,)``."""
     text = _level_texts(column, fitted.numeric)
     known: npt.NDArray[Any] = pd.Index(fitted.levels, dtype="str").get_indexer(pd.Index(text)) + 1
     if fitted.rare:

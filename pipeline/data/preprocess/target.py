@@ -49,13 +49,7 @@ def encode_labels(labels: tuple[Label, ...], raw: npt.NDArray[Any]) -> npt.NDArr
     Raises:
         DataError: a value that is none of them.
     """
-    if isinstance(labels[0], bool):
-        keys = pd.Index([str(label).lower() for label in labels])
-        codes = keys.get_indexer(pd.Index(texts(raw).str.lower()))
-    elif isinstance(labels[0], str):
-        codes = pd.Index(labels, dtype="str").get_indexer(pd.Index(texts(raw)))
-    else:
-        codes = pd.Index(labels, dtype="float64").get_indexer(pd.Index(numbers(raw)))
+    codes = label_codes(labels, raw)
     unknown = np.flatnonzero(codes < 0)
     if len(unknown):
         raise DataError(
@@ -63,4 +57,16 @@ def encode_labels(labels: tuple[Label, ...], raw: npt.NDArray[Any]) -> npt.NDArr
             f"training has ({', '.join(map(repr, labels[:8]))})",
             "correct the label, or add rows of it to the training data",
         )
+    return codes
+
+
+def label_codes(labels: tuple[Label, ...], raw: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """As `encode_labels`, with -1 for a value that is none of them."""
+    if isinstance(labels[0], bool):
+        keys = pd.Index([str(label).lower() for label in labels])
+        codes = keys.get_indexer(pd.Index(texts(raw).str.lower()))
+    elif isinstance(labels[0], str):
+        codes = pd.Index(labels, dtype="str").get_indexer(pd.Index(texts(raw)))
+    else:
+        codes = pd.Index(labels, dtype="float64").get_indexer(pd.Index(numbers(raw)))
     return codes.astype(np.int64)

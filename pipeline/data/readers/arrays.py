@@ -42,7 +42,7 @@ def read_npz(request: Request) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as archive:
             _check_npz_sizes(path)
-            x_name, y_name = _array_names(archive.files, request)
+            x_name, y_name = array_names(archive.files, request)
             x: Array = archive[x_name]
             y: Array | None = archive[y_name] if y_name is not None and request.labelled else None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -88,7 +88,12 @@ def _claimed_bytes(file: IO[bytes]) -> int:
     return 0 if dtype.hasobject else math.prod(shape) * dtype.itemsize
 
 
-def _array_names(names: list[str], request: Request) -> tuple[str, str | None]:
+def array_names(names: list[str], request: Request) -> tuple[str, str | None]:
+    """The archive's array of features, and that of labels where it has one.
+
+    Raises:
+        DataError: they are not to be recognised.
+    """
     for x_name, y_name in _PAIRS:
         chosen = request.target or y_name
         if x_name in names and (chosen in names or not request.labelled):

@@ -7,6 +7,7 @@ import csv
 import io
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Final
 
 import pandas as pd
@@ -58,6 +59,16 @@ def read_csv(request: Request) -> Dataset:
     if delimiter != ",":
         frame = _decimal_points(frame, findings)
     return to_dataset(frame, request, findings)
+
+
+def dialect(path: Path) -> tuple[str, str]:
+    """Delimiter and encoding of a file that `read_csv` reads, as Python names them."""
+    content, request = read_bytes(path), Request(path)
+    text = _in_utf8(content, request, [])
+    delimiter, _ = _header(text, request, [])
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return delimiter, "utf-16"
+    return delimiter, "utf-8-sig" if text == content.removeprefix(b"\xef\xbb\xbf") else "cp1252"
 
 
 def _in_utf8(content: bytes, request: Request, findings: list[Finding]) -> bytes:

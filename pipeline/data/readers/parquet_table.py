@@ -62,7 +62,7 @@ def read_parquet(request: Request) -> Dataset:
         Finding(severity="warning", subject=name, message=f"the type {schema.field(name).type} is not used: left out")
         for name in nested
     ]
-    return to_dataset(_plain_frame(table), request, findings)
+    return to_dataset(plain_frame(table), request, findings)
 
 
 def _image_column(file: pq.ParquetFile, nested: list[str]) -> str | None:
@@ -95,7 +95,7 @@ def _images(table: pa.Table, column: str, request: Request) -> Dataset:
     if not request.labelled:
         return Dataset("image", decoded.images, None, path.stem)
     target = target_column(request, [name for name in table.column_names if name != column])
-    labels = _plain_frame(table.select([target]))[target].to_numpy()[decoded.kept]
+    labels = plain_frame(table.select([target]))[target].to_numpy()[decoded.kept]
     others = [name for name in table.column_names if name not in (column, target)]
     findings = [Finding(severity="info", subject=name, message="is no part of the image: left out") for name in others]
     return Dataset("image", decoded.images, labels, path.stem, (*findings, *decoded.findings))
@@ -120,7 +120,7 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
-def _plain_frame(table: pa.Table) -> pd.DataFrame:
+def plain_frame(table: pa.Table) -> pd.DataFrame:
     """Columns as text, numbers or booleans; decimals become floats, dates, times and dictionaries text."""
     columns: dict[str, pd.Series] = {}
     for field, column in zip(table.schema, table.columns, strict=True):

@@ -1,0 +1,152 @@
+"""A trial as a script: what a user takes away trains the same model where nothing of this package is."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from pipeline.config import ExperimentConfig
+from pipeline.data.prepare import prepare
+from pipeline.data.preprocess import TabularPreprocessor
+from pipeline.errors import InputError
+from tests.conftest import REPOSITORY
+from tests.packaging.scripts import (
+    Trained,
+    run_without_us,
+    scores,
+    train_here,
+    write_digits,
+    write_prices,
+    write_table,
+    write_waves,
+)
+
+CASES: dict[str, tuple[Callable[[Path], None], str, str, dict[str, object]]] = {
+    "mlp, a table of all types": (
+        write_table,
+        "{name: t, data: {source: train.csv, test: test.csv, target: leaves, types: {code: categorical}, "
+        "split: {by: stratified}}, search: {metric: log_loss}, train: {max_epochs: 8, patience: 2}}",
+        "mlp",
+        {"optimizer": "adam", "schedule": "one_cycle", "class_weight_power": 0.5, "label_smoothing": 0.05, "l1": 1e-5},
+    ),
+    "mlp, a quantity in parquet": (
+        write_prices,
+        "{name: t, data: {source: prices.parquet, target: price, split: {by: random}}, "
+        "train: {max_epochs: 6, patience: 3}}",
+        "mlp",
+        {"loss": "huber", "optimizer": "sgd", "lr": 0.02, "clip_norm": 1.0, "schedule": "step"},
+    ),
+    "cnn, images": (
+        write_digits,
+        "{name: t, data: {source: digits.npz, split: {by: stratified}}, train: {max_epochs: 4, patience: 4}}",
+        "cnn",
+        {"loss": "focal", "schedule": "cosine", "warmup": 0.1},
+    ),
+    "lstm, sequences in folds": (
+        write_waves,
+        "{name: t, data: {source: waves.ts, split: {by: kfold, folds: 3}}, train: {max_epochs: 5, patience: 3}}",
+        "lstm",
+        {"optimizer": "rmsprop"},
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The trials of all cases, their scripts, and what those print."""
+
+    trained: dict[str, Trained]
+    scripts: dict[str, Path]
+    said: dict[str, str]
+    of_other_data: str
+    """What the script of images prints when it is given others."""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    folder = tmp_path_factory.mktemp("scripts")
+    trained: dict[str, Trained] = {}
+    scripts: dict[str, Path] = {}
+    for number, (case, (write, settings, family, optimisation)) in enumerate(CASES.items()):
+        root = folder / str(number)
+        root.mkdir()
+        write(root)
+        loss = {} if "loss" in optimisation else {"loss": "cross_entropy"}
+        trained[case] = train_here(root, settings, family, **optimisation, **loss)
+        scripts[case] = trained[case].script(folder / f"retrain_{number}.py").path
+        for file in root.iterdir():
+            if file.is_file():
+                shutil.copy(file, folder)
+    np.savez(folder / "others.npz", images=np.zeros((700, 8, 8), dtype=np.uint8), labels=np.arange(700) % 10)
+    commands = [[str(script)] for script in scripts.values()]
+    *said, refusal = run_without_us(folder, [*commands, [str(scripts["cnn, images"]), "--data", "others.npz"]])
+    return Written(trained, scripts, dict(zip(CASES, said, strict=True)), refusal)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_script_trains_the_same_model_without_this_package(case: str, written: Written) -> None:
+    """Seed, rows, order, masks and kernels are the same, so the scores are equal up to rounding: not within the noise
+    of seeds, in which no chance would be left to tell a wrong script from a lucky one."""
+    validation, test = scores(written.said[case])
+    assert validation == pytest.approx(written.trained[case].record.objective, rel=1e-4, abs=1e-6)
+    assert test == pytest.approx(written.trained[case].test, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_script_is_formatted_and_linted_as_this_package_is(case: str, written: Written) -> None:
+    ruff = Path(sys.executable).with_name("ruff")
+    if not ruff.exists():
+        pytest.skip("the linter is not installed")
+    settings = ["--no-cache", "--config", str(REPOSITORY / "pyproject.toml"), str(written.scripts[case])]
+    for verb in (["check"], ["format", "--diff"]):
+        done = subprocess.run([ruff, *verb, *settings], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+
+def test_a_script_leaves_other_data_alone(written: Written) -> None:
+    said = "error: others.npz: this is not the file that the search trained on; rows would be other rows"
+    assert written.of_other_data == f"stopped {said}\n"
+
+
+def refused(trained: Trained, folder: Path, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        trained.script(folder / "never.py")
+    assert not list(folder.glob("*never*"))
+
+
+def test_data_that_has_changed_gets_no_script(written: Written, tmp_path: Path) -> None:
+    trained = written.trained["mlp, a quantity in parquet"]
+    write_prices(tmp_path)
+    pd.read_parquet(tmp_path / "prices.parquet")[:-1].to_parquet(tmp_path / "prices.parquet")
+    refused(replace(trained, root=tmp_path), tmp_path, "not what the search divided")
+
+
+def test_rows_that_would_be_prepared_otherwise_get_no_script_and_the_column_is_named(
+    written: Written, tmp_path: Path
+) -> None:
+    trained = written.trained["mlp, a quantity in parquet"]
+    fitted = trained.prepared.preprocessor
+    assert isinstance(fitted, TabularPreprocessor)
+    renamed = fitted.model_copy(update={"numeric": fitted.numeric[::-1]})
+    other = replace(trained.prepared, preprocessor=renamed)
+    refused(replace(trained, prepared=other), tmp_path, "the column '(area|rooms)' differs by .* of the training part")
+
+
+def test_image_files_get_no_script(written: Written, tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "pets" / label).mkdir(parents=True)
+        for n in range(6):
+            Image.new("L", (4, 4), n).save(tmp_path / "pets" / label / f"{n}.png")
+    settings = ExperimentConfig.model_validate({"name": "t", "data": {"source": "pets", "split": {"by": "random"}}})
+    prepared = prepare(settings.data, tmp_path, tmp_path / "store")
+    trained = replace(written.trained["cnn, images"], config=settings, root=tmp_path, prepared=prepared)
+    refused(trained, tmp_path, "cannot read pets: image files need Pillow")
