@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from pipeline.data.spec import DataSpec
-from pipeline.data.tensors import Development, Part
+from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.models import FAMILIES
+from pipeline.training.augmentation import make_augmenter, partners
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.losses import plain_loss, training_loss
 from pipeline.training.schedule import rate_factor
@@ -137,6 +138,7 @@ class SoloLearner:
         self._loss = training_loss(self._config, spec, device)
         self._plain_loss = plain_loss(self._config, spec, device)
         self._autocast = autocast(device, settings, spec)
+        self._augmenter = make_augmenter([config], spec, device)
         self._order = torch.Generator().manual_seed(config.seed)
         self._step = 0
         self._epoch_rows = len(train) if epoch_rows is None else epoch_rows
@@ -154,8 +156,12 @@ class SoloLearner:
         for batch in batches(self._train, order, config.batch_size):
             for parameter in self._parameters:
                 parameter.grad = None
+            inputs, own_share = self._changed(batch.inputs)
             with self._autocast:
-                loss = self._loss(self._model(batch.inputs), batch.target)
+                output = self._model(inputs)
+                loss = self._loss(output, batch.target)
+                if own_share is not None:
+                    loss = torch.lerp(self._loss(output, partners(batch.target[None])[0]), loss, own_share)
             loss.backward()  # type: ignore[no-untyped-call]
             if config.l1:
                 for parameter in self._parameters:
@@ -168,6 +174,13 @@ class SoloLearner:
             sizes.append(len(batch))
             self._step += 1
         return (torch.stack(losses).cpu() * torch.tensor(sizes)).sum()[None] / sum(sizes)
+
+    def _changed(self, inputs: Inputs) -> tuple[Inputs, Tensor | None]:
+        """A training batch as the trial's augmentation leaves it, and the share of its own rows where it mixes them."""
+        if self._augmenter is None:
+            return inputs, None
+        x_1BCHW, own_11 = self._augmenter(inputs.x[None], [self._step])
+        return inputs._replace(x=x_1BCHW[0]), None if own_11 is None else own_11[0, 0]
 
     def validate(self, data: Development) -> Validated:
         return hold_out(self, data)
