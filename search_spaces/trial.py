@@ -27,6 +27,7 @@ _PREFERRED: Final[dict[Kind, tuple[str, ...]]] = {
     "tabular": ("mlp",),
     "image": ("cnn", "mlp", "lstm"),
     "sequence": ("lstm", "cnn", "mlp"),
+    "text": ("mlp", "lstm", "cnn"),
 }
 
 

@@ -15,7 +15,8 @@ from pipeline.data.spec import Kind
 
 Rows = npt.NDArray[np.int64]
 Features = pd.DataFrame | npt.NDArray[Any] | Sequence[npt.NDArray[np.float32]]
-"""tabular: a DataFrame; image: ``(N, C, H, W)`` in its own dtype; sequence: N float32 arrays ``(T_i, D)``."""
+"""tabular: a DataFrame; text: a DataFrame with the texts in a column; image: ``(N, C, H, W)`` in its own dtype;
+sequence: N float32 arrays ``(T_i, D)``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def read_located(
     Raises:
         DataError: as `read_source`.
     """
-    dataset = located.reader(Request(located.path, target, kind, shape=shape))
+    dataset = _read(located, Request(located.path, target, kind, shape=shape))
     assert dataset.target is not None, "readers give labelled requests a target"
     name = target or "target"
     present = texts(dataset.target).notna().to_numpy()
@@ -132,6 +132,13 @@ def read_located(
     )
     kept = dataset.take(np.flatnonzero(present))
     return replace(kept, findings=(*kept.findings, finding))
+
+
+def _read(located: Located, request: Request) -> Dataset:
+    """Rows as the format has them. Texts stand in a column of a table, so that whatever holds tables holds texts."""
+    if request.kind != "text":
+        return located.reader(request)
+    return replace(located.reader(replace(request, kind="tabular")), kind="text")
 
 
 def image_shape(dataset: Dataset) -> tuple[int, ...] | None:
@@ -156,7 +163,7 @@ def read_features(
         DataError: as `read_source`, or the source holds another kind than the model's.
     """
     located = locate(source, root)
-    dataset = located.reader(Request(located.path, target, kind, labelled=False, shape=shape))
+    dataset = _read(located, Request(located.path, target, kind, labelled=False, shape=shape))
     if dataset.kind != kind:
         raise DataError(f"the model predicts {kind} data, but the file holds {dataset.kind} data", "", file=source)
     return dataset.features

@@ -6,7 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Kind = Literal["tabular", "image", "sequence"]
+Kind = Literal[
+    "tabular",
+    "image",
+    "sequence",
+    "text",
+]
 Task = Literal["binary", "multiclass", "regression"]
 Label = bool | int | float | str
 
@@ -17,7 +22,8 @@ class DataSpec(BaseModel):
     Tabular data is `n_numeric` scaled columns and `len(cardinalities)` categorical ones; column j has codes
     ``0 .. cardinalities[j] - 1`` where 0 stands for missing. Levels that the training part did not have get the code
     that it has for rare ones, or 0 where it has none. Images are ``(channels, height, width)``. Sequences
-    are at most `n_steps` long in training, with `n_features` values a step.
+    are at most `n_steps` long in training, with `n_features` values a step. Texts are at most `n_steps` words long in
+    training, with codes from 0 (padding) to ``n_tokens - 1``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +40,7 @@ class DataSpec(BaseModel):
     width: Annotated[int, Field(ge=0, le=16_384)] = 0
     n_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     n_features: Annotated[int, Field(ge=0, le=100_000)] = 0
+    n_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     labels: tuple[Label, ...] = ()
     """Class labels in the order of the model's outputs; empty for regression."""
     class_counts: tuple[Annotated[int, Field(ge=0)], ...] = ()
@@ -65,4 +72,6 @@ class DataSpec(BaseModel):
             raise ValueError("images need channels, height and width >= 1")
         if self.kind == "sequence" and min(self.n_steps, self.n_features) < 1:
             raise ValueError("sequences need n_steps and n_features >= 1")
+        if self.kind == "text" and (self.n_steps < 1 or self.n_tokens < 3):
+            raise ValueError("texts need n_steps >= 1 and n_tokens >= 3")
         return self

@@ -30,9 +30,10 @@ CLIP_EPS = 1e-6
 
 
 def shape_class(config: TrialConfig, spec: DataSpec) -> Hashable | None:
-    """Trials with equal classes may share a cohort; None for a family that does not stack."""
+    """Trials with equal classes may share a cohort; None for a family that does not stack, and for texts: most of a
+    step is the table of words, which is as much work in a cohort as alone."""
     stack = FAMILIES[config.family].stack
-    if stack is None:
+    if stack is None or spec.kind == "text":
         return None
     return (
         config.family,

@@ -11,8 +11,19 @@ from pipeline.data.preprocess.image import ImagePreprocessor
 from pipeline.data.preprocess.sequence import SequencePreprocessor
 from pipeline.data.preprocess.tabular import TabularPreprocessor
 from pipeline.data.preprocess.target import encode_target
+from pipeline.data.preprocess.tokens import TextPreprocessor
 
-Preprocessor = Annotated[TabularPreprocessor | ImagePreprocessor | SequencePreprocessor, Field(discriminator="kind")]
+Preprocessor = Annotated[
+    TabularPreprocessor | ImagePreprocessor | SequencePreprocessor | TextPreprocessor,
+    Field(discriminator="kind"),
+]
 """Use ``pydantic.TypeAdapter(Preprocessor)``, or a field of this type, to read one back."""
 
-__all__ = ["ImagePreprocessor", "Preprocessor", "SequencePreprocessor", "TabularPreprocessor", "encode_target"]
+__all__ = [
+    "ImagePreprocessor",
+    "Preprocessor",
+    "SequencePreprocessor",
+    "TabularPreprocessor",
+    "TextPreprocessor",
+    "encode_target",
+]
