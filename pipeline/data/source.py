@@ -136,9 +136,8 @@ def read_located(
 
 def _read(located: Located, request: Request) -> Dataset:
     """Rows as the format has them. Texts stand in a column of a table, so that whatever holds tables holds texts."""
-    if request.kind != "text":
-        return located.reader(request)
-    return replace(located.reader(replace(request, kind="tabular")), kind="text")
+    dataset = located.reader(request)
+    return replace(dataset, kind="text") if request.kind == "text" else dataset
 
 
 def image_shape(dataset: Dataset) -> tuple[int, ...] | None:

@@ -15,6 +15,7 @@ from pipeline.data.preprocess import Preprocessor
 from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
 from pipeline.data.preprocess.tabular import bins_of, fit_tabular
+from pipeline.data.preprocess.tokens import fit_tokens
 from pipeline.data.spec import DataSpec, Kind, Label, Task
 from pipeline.models import FAMILIES
 from pipeline.models.base import Model
@@ -51,6 +52,9 @@ def raw_rows(kind: Kind) -> Features:
         return rng.integers(0, 256, (N_ROWS, 1, 8, 8), dtype=np.uint8)
     if kind == "sequence":
         return [rng.normal(size=(length, 3)).astype(np.float32) for length in rng.integers(2, 9, N_ROWS)]
+    if kind == "text":
+        words = np.array(["good", "bad", "not", "film", "very", "!"])
+        return pd.DataFrame({"said": [" ".join(rng.choice(words, n)) for n in rng.integers(1, 9, N_ROWS)]})
     return pd.DataFrame(
         {"age": rng.integers(17, 90, N_ROWS), "wage": rng.normal(size=N_ROWS), "town": rng.choice(["A", "B"], N_ROWS)}
     )
@@ -72,6 +76,10 @@ def make_case(
         assert isinstance(features, np.ndarray)
         preprocessor = fit_image(features)
         shared |= {"channels": 1, "height": 8, "width": 8}
+    elif kind == "text":
+        assert isinstance(features, pd.DataFrame)
+        preprocessor = fit_tokens("said", features["said"])
+        shared |= {"n_steps": preprocessor.n_steps, "n_tokens": preprocessor.n_tokens}
     else:
         assert isinstance(features, list)
         preprocessor = fit_sequence(features)

@@ -23,6 +23,9 @@ KINDS_AND_FAMILIES: tuple[tuple[Kind, str], ...] = (
     ("sequence", "mlp"),
     ("sequence", "cnn"),
     ("sequence", "lstm"),
+    ("text", "mlp"),
+    ("text", "cnn"),
+    ("text", "lstm"),
 )
 
 

@@ -42,7 +42,12 @@ each_kind = pytest.mark.parametrize("kind", list(SPECS))
 
 @pytest.mark.parametrize(
     ("kind", "families"),
-    [("tabular", ("mlp",)), ("image", ("cnn", "mlp", "lstm")), ("sequence", ("lstm", "cnn", "mlp")), ("text", ("mlp", "lstm", "cnn"))],
+    [
+        ("tabular", ("mlp",)),
+        ("image", ("cnn", "mlp", "lstm")),
+        ("sequence", ("lstm", "cnn", "mlp")),
+        ("text", ("mlp", "lstm", "cnn")),
+    ],
 )
 def test_each_kind_has_its_families_the_likeliest_first(kind: Kind, families: tuple[str, ...]) -> None:
     assert families_for(kind) == families

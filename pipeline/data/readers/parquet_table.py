@@ -48,7 +48,7 @@ def read_parquet(request: Request) -> Dataset:
                     "a target must be a plain column",
                     file=path,
                 )
-            pictures = None if request.kind == "tabular" else _image_column(file, nested)
+            pictures = None if request.wants_table else _image_column(file, nested)
             plain = [name for name in schema.names if name not in nested or name == pictures]
             table = file.read(columns=plain)
     except (pa.ArrowException, OSError) as error:
