@@ -14,7 +14,7 @@ import yaml
 
 from tests.flows.project import Project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*Any type hint")]  # MLflow 3.17.2 on our loader
 
 
 def reviews(n: int) -> pd.DataFrame:
