@@ -41,7 +41,7 @@ def read_parquet(request: Request) -> Dataset:
             repeated = sorted(name for name, count in Counter(schema.names).items() if count > 1)
             if repeated:
                 raise DataError(f"the column {repeated[0]!r} occurs more than once", "rename the copies", file=path)
-            nested = [field.name for field in schema if pa.types.is_nested(field.type) or _is_binary(field.type)]
+            nested = [field.name for field in schema if pa.types.is_nested(field.type) or is_binary(field.type)]
             if request.target in nested and request.labelled:
                 raise DataError(
                     f"the target {request.target!r} has the type {schema.field(request.target).type}",
@@ -62,14 +62,14 @@ def read_parquet(request: Request) -> Dataset:
         Finding(severity="warning", subject=name, message=f"the type {schema.field(name).type} is not used: left out")
         for name in nested
     ]
-    return to_dataset(_plain_frame(table), request, findings)
+    return to_dataset(plain_frame(table), request, findings)
 
 
 def _image_column(file: pq.ParquetFile, nested: list[str]) -> str | None:
     """The column whose first value is an image file: bytes, or bytes and a path as the Hugging Face Hub has it."""
     for name in nested:
         kind = file.schema_arrow.field(name).type
-        if not (_is_binary(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)):
+        if not (is_binary(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)):
             continue
         first = next(file.iter_batches(batch_size=1, columns=[name]), None)
         content = None if first is None or first.num_rows == 0 else _bytes_of(first.column(0))[0]
@@ -95,7 +95,7 @@ def _images(table: pa.Table, column: str, request: Request) -> Dataset:
     if not request.labelled:
         return Dataset("image", decoded.images, None, path.stem)
     target = target_column(request, [name for name in table.column_names if name != column])
-    labels = _plain_frame(table.select([target]))[target].to_numpy()[decoded.kept]
+    labels = plain_frame(table.select([target]))[target].to_numpy()[decoded.kept]
     others = [name for name in table.column_names if name not in (column, target)]
     findings = [Finding(severity="info", subject=name, message="is no part of the image: left out") for name in others]
     return Dataset("image", decoded.images, labels, path.stem, (*findings, *decoded.findings))
@@ -116,11 +116,11 @@ def _check_sizes(metadata: pq.FileMetaData, path: Path) -> None:
     check_ratio(unpacked, packed, path)
 
 
-def _is_binary(kind: pa.DataType) -> bool:
+def is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
-def _plain_frame(table: pa.Table) -> pd.DataFrame:
+def plain_frame(table: pa.Table) -> pd.DataFrame:
     """Columns as text, numbers or booleans; decimals become floats, dates, times and dictionaries text."""
     columns: dict[str, pd.Series] = {}
     for field, column in zip(table.schema, table.columns, strict=True):
