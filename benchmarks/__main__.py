@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import cohort, folds, honesty, prepare, quality, race, totals
+from benchmarks import augmentation, cohort, folds, honesty, prepare, quality, race, totals
 from pipeline.models.products import use_wide_vectors
 
 BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
+    "augmentation": augmentation.main,
     "cohort": cohort.main,
     "folds": folds.main,
     "honesty": honesty.main,

@@ -33,7 +33,10 @@ SearchId = Annotated[str | None, typer.Option("--search", metavar="ID", help="An
 
 @app.command()
 def init(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="A file, a folder, or sklearn:NAME.")],
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA", help="A file, a folder, sklearn:NAME or openml:NUMBER."),
+    ],
     target: Annotated[str | None, typer.Option(metavar="COL", help="The column to predict.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("experiment.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,

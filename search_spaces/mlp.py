@@ -25,6 +25,8 @@ def suggest_mlp(s: Suggester, spec: DataSpec) -> MLPConfig:
             tabular["d_numeric_embedding"] = s.choice("mlp.d_numeric_embedding", widths)
         if spec.cardinalities:
             tabular["d_embedding"] = s.integer("mlp.d_embedding", 2, 64, log=True)
+    if spec.kind == "text":
+        tabular["d_embedding"] = s.choice("mlp.d_embedding", (32, 64, 128, 256))
     return MLPConfig(
         n_layers=s.integer("mlp.n_layers", 1, 6),
         width=s.integer("mlp.width", 16, 512 if wide else 256, log=True),

@@ -1,7 +1,8 @@
 """``search.space`` of the experiment file: narrow or pin a parameter of the built-in space by its name.
 
 ``[low, high]`` narrows the range of a number, a list narrows the options of a choice, and a single value pins a
-parameter, which is then a constant and not suggested any more.
+parameter, which is then a constant and not suggested any more. A few are constants until a file names them
+(`search_spaces.augmentation.ON_REQUEST`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from pipeline.data.spec import DataSpec
 from pipeline.errors import ConfigError
+from search_spaces.augmentation import ON_REQUEST
 from search_spaces.suggester import IntegerRange, NumberRange, Options, Range, Suggester, T, Value, plain
 from search_spaces.trial import suggest_trial
 
@@ -59,7 +61,7 @@ def narrow(name: str, built_in: Range, overrides: Mapping[str, Any]) -> Range | 
         ConfigError: the override is of another type, or not within the built-in range.
     """
     if name not in overrides:
-        return built_in
+        return ON_REQUEST.get(name, built_in)
     override = overrides[name]
     if not isinstance(override, list | tuple):
         return _value(name, built_in, override)

@@ -1,4 +1,4 @@
-"""A whole trial from a suggester: which family, its architecture, how it is optimised."""
+"""A whole trial from a suggester: which family, its architecture, how it is optimised, what is done to its images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pipeline.data.spec import DataSpec, Kind
 from pipeline.models import FAMILIES
 from pipeline.models.base import ModelConfig
 from pipeline.training.config import TrialConfig
+from search_spaces.augmentation import augmentation_params, default_augmentation, suggest_augmentation
 from search_spaces.cnn import suggest_cnn
 from search_spaces.lstm import suggest_lstm
 from search_spaces.mlp import suggest_mlp
@@ -27,6 +28,7 @@ _PREFERRED: Final[dict[Kind, tuple[str, ...]]] = {
     "image": ("cnn", "mlp", "lstm"),
     "sequence": ("lstm", "cnn", "mlp"),
     "forecast": ("mlp", "lstm", "cnn"),
+    "text": ("mlp", "lstm", "cnn"),
 }
 
 
@@ -44,6 +46,7 @@ def suggest_trial(s: Suggester, spec: DataSpec, families: Sequence[str], seed: i
         family=family,
         model=SPACES[family](s, spec),
         optimisation=suggest_optimisation(s, spec, family),
+        augmentation=suggest_augmentation(s, spec),
         seed=seed,
     )
 
@@ -52,7 +55,8 @@ def default_params(family: str, spec: DataSpec, families: Sequence[str]) -> dict
     """The parameters under which `suggest_trial` gives the family's default: what a search can enqueue first."""
     model = {f"{family}.{field}": value for field, value in FAMILIES[family].default(spec)}
     optimisation = optimisation_params(default_optimisation(spec, family))
-    fixed = FixedSuggester({"family": family, **model, **optimisation})
+    augmentation = augmentation_params(default_augmentation(spec))
+    fixed = FixedSuggester({"family": family, **model, **optimisation, **augmentation})
     suggest_trial(fixed, spec, families, 0)
     return fixed.asked
 

@@ -110,7 +110,7 @@ def experiment_text(name: str, source: str, test: str | None, target: str | None
         "data:",
         *_line("  ", "source", _path(source), _rows(seen)),
         *([] if target is None else _line("  ", "target", target, _target(seen))),
-        *_line("  ", "kind", seen.kind, "tabular | image | sequence | forecast"),
+        *_line("  ", "kind", seen.kind, "tabular | image | sequence | text | forecast"),
         *_line("  ", "task", seen.task, "binary | multiclass | regression | forecast"),
         *_forecast(seen),
     ]
@@ -179,7 +179,8 @@ def _forecast(seen: Inspection) -> list[str]:
 
 def _types(seen: Inspection) -> list[str]:
     """Types that are settled, and as comments those that were noticed."""
-    noticed = {name: kind for name, kind in seen.types.items() if kind in {"drop", "datetime", "text"}}
+    kinds = {"drop", "datetime"} | ({"text"} if seen.kind == "tabular" else set())
+    noticed = {name: kind for name, kind in seen.types.items() if kind in kinds}
     out = _line("  ", "types", dict(seen.settled), "the only feature") if seen.settled else []
     for name, kind in list(noticed.items())[:20]:
         why = next((f.message for f in seen.findings if f.subject == name), "")

@@ -19,12 +19,20 @@ from pipeline.data.dataset import Dataset, Rows
 from pipeline.data.findings import Finding
 from pipeline.data.fingerprint import fingerprint
 from pipeline.data.identity import KnownRows, row_hashes
-from pipeline.data.infer import Target, infer_columns, infer_target
-from pipeline.data.preprocess import ImagePreprocessor, Preprocessor, TabularPreprocessor, encode_target
+from pipeline.data.infer import Target, infer_columns, infer_target, only_text
+from pipeline.data.preprocess import (
+    ImagePreprocessor,
+    Preprocessor,
+    SequencePreprocessor,
+    TabularPreprocessor,
+    TextPreprocessor,
+    encode_target,
+)
 from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
 from pipeline.data.preprocess.tabular import bins_of, fit_tabular
 from pipeline.data.preprocess.target import check_numbers, encode_labels
+from pipeline.data.preprocess.tokens import fit_tokens
 from pipeline.data.profile import Profile, profile
 from pipeline.data.slicing import Slicing, fit_slicing
 from pipeline.data.spec import DataSpec
@@ -65,6 +73,9 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
         raise DataError(
             f"`data.test` holds {separate_test.kind} data, but `data.source` {data.kind} data", "change one"
         )
+    if data.kind == "text":
+        data = only_text(data, config.types)
+        separate_test = None if separate_test is None else only_text(separate_test, config.types)
     name = config.target or "target"
     target, split, split_findings = divide(config, data, with_test=separate_test is None)
     train = data.take(split.train)
@@ -85,7 +96,7 @@ def assemble(config: DataConfig, data: Dataset, separate_test: Dataset | None) -
             folds=split.folds,
             split=config.split,
             spec=spec,
-            types=preprocessor.schema_of_features if isinstance(preprocessor, TabularPreprocessor) else {},
+            types=preprocessor.schema_of_features if isinstance(train.features, pd.DataFrame) else {},
             encoded=encoded.numpy(),
             target=name,
             separate_test=separate_test is not None,
@@ -156,6 +167,10 @@ def divide(config: DataConfig, data: Dataset, *, with_test: bool) -> tuple[Targe
 def _fit(config: DataConfig, train: Dataset, rows: Rows) -> tuple[Preprocessor, tuple[Finding, ...]]:
     """The preprocessor of the training rows; `rows` are their numbers in the source."""
     features = train.features
+    if train.kind == "text":
+        assert isinstance(features, pd.DataFrame)
+        column = str(features.columns[0])
+        return fit_tokens(column, features[column].to_numpy(dtype=object)), ()
     if isinstance(features, pd.DataFrame):
         # What divides the rows tells the parts apart: it is a feature only where the user says so.
         divides: dict[str, ColumnType] = {} if config.split.column is None else {config.split.column: "drop"}
@@ -180,8 +195,10 @@ def _spec(
         }
     elif isinstance(preprocessor, ImagePreprocessor):
         shape = {"channels": preprocessor.channels, "height": preprocessor.height, "width": preprocessor.width}
-    else:
+    elif isinstance(preprocessor, SequencePreprocessor):
         shape = {"n_steps": preprocessor.n_steps, "n_features": preprocessor.n_features}
+    elif isinstance(preprocessor, TextPreprocessor):
+        shape = {"n_steps": preprocessor.n_steps, "n_tokens": preprocessor.n_tokens}
     mean, scale = (0.0, 1.0) if target.task != "regression" else _standardisation(target_of(train))
     return DataSpec.model_validate(
         {

@@ -87,7 +87,8 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Annotated[str, Field(min_length=1)]
-    """A file, a folder of class folders of images, or ``sklearn:NAME``; paths start from the current folder."""
+    """A file, a folder of class folders of images, ``sklearn:NAME``, ``openml:NUMBER`` or ``python:module:function``,
+    which runs the function; paths and modules start from the current folder."""
     target: ColumnName | None = None
     """The column to predict, or the array of an npz file. Formats that carry their own labels need none."""
     kind: Literal["auto"] | Kind = "auto"

@@ -16,7 +16,7 @@ from pipeline.data.spec import Kind
 Rows = npt.NDArray[np.int64]
 Features = pd.DataFrame | npt.NDArray[Any] | Sequence[npt.NDArray[np.float32]] | Sequence[npt.NDArray[np.float64]]
 """tabular: a DataFrame; image: ``(N, C, H, W)`` in its own dtype; sequence: N float32 arrays ``(T_i, D)``; forecast: N
-float64 windows ``(T, D)``."""
+float64 windows ``(T, D)``; text: a DataFrame with the texts in a column."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from pipeline.data.config import ColumnType
-from pipeline.data.dataset import Rows
+from pipeline.data.dataset import Dataset, Rows
 from pipeline.data.findings import Finding
 from pipeline.data.spec import Kind, Label, Task
 from pipeline.data.times import stamps, time_format
@@ -174,6 +174,34 @@ def infer_columns(
         reasons = "; ".join(f"{finding.subject}: {finding.message}" for finding in findings[:5])
         raise DataError(f"no column is left to learn from ({reasons})", "add features, or set data.types")
     return types, tuple(findings)
+
+
+def only_text(data: Dataset, types: Mapping[str, ColumnType]) -> Dataset:
+    """Rows of texts with the column of their texts only: the one that `types` calls text, the only one there is, or the
+    only one of free text.
+
+    Raises:
+        DataError: there is no such column, or more than one.
+    """
+    frame = data.features
+    assert isinstance(frame, pd.DataFrame), "texts stand in a table"
+    named = [name for name in frame.columns if types.get(str(name)) == "text"]
+    candidates = named or [str(name) for name in frame.columns if str(name) not in types]
+    if len(candidates) > 1 and not named:
+        rows = np.arange(len(frame))
+        candidates = [name for name in candidates if _type_of(name, frame[name], rows)[0] == "text"]
+    if len(candidates) != 1:
+        columns = ", ".join(map(repr, list(frame.columns)[:10]))
+        raise DataError(
+            f"texts must stand in one column, but {len(candidates)} of {columns} look like them",
+            "set data.types: {COLUMN: text}, or data.kind: tabular to use several columns",
+        )
+    others = [str(name) for name in frame.columns if name != candidates[0]]
+    findings = tuple(
+        Finding(severity="warning", subject=name, message="is no part of the text: left out", check="columns")
+        for name in others
+    )
+    return replace(data, features=frame[candidates], findings=(*data.findings, *findings))
 
 
 def _type_of(name: str, column: pd.Series, rows: Rows) -> tuple[ColumnType, Finding | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -100,6 +100,9 @@ def inspect_source(
         types, findings = _columns(data)
     except DataError as error:
         raise DataError(error.what, error.remedy, file=error.file or source) from error
+    used = [kind for kind in types.values() if kind != "drop"]
+    if data.kind == "tabular" and used == ["text"]:
+        data = replace(data, kind="text")
     tested = None if test is None else _test(test, root, data, found, name)
     use_test = isinstance(tested, Dataset)
     settled, split, column, reason = _split(data, found, types, with_test=not use_test)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,8 +18,10 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.data.assemble import PREPARATION_VERSION, assemble, unused_blocks
 from pipeline.data.config import DataConfig
+from pipeline.data.dataset import Dataset
 from pipeline.data.development import TENSORS, load_development, save_development
 from pipeline.data.findings import Finding
+from pipeline.data.fingerprint import fingerprint
 from pipeline.data.forecast.assemble import assemble_forecast
 from pipeline.data.identity import KnownRows
 from pipeline.data.preprocess import Preprocessor
@@ -116,12 +119,15 @@ def prepare(config: DataConfig, root: Path, store: Path) -> Prepared:
         if part is not None and part.path.is_dir()
         for file in part.files
     ]
-    directory = store.absolute() / _key(config, files, names)
+    # What only reading tells is read first, and once.
+    read = {part.source: _data(config, part) for part in (source, test) if part is not None and part.volatile}
+    content = {name: fingerprint(data) for name, data in read.items()}
+    directory = store.absolute() / _key(config, files, names, content)
     if not (directory / _RESULT).exists():
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=directory.parent))
         try:
-            _make(config, source, test, temporary)
+            _make(config, source, test, read, temporary)
             if _stamps(files) != before:
                 raise DataError("the data changed while it was read", "run again when it is complete", file=files[0])
             _publish(temporary, directory)
@@ -203,15 +209,16 @@ def find_prepared(store: Path, fingerprint: str) -> Prepared | None:
     return None
 
 
-def _key(config: DataConfig, files: list[Path], names: list[str]) -> str:
-    """What decides the result: the files' content, the config, this code's version and scikit-learn's data sets; in
-    folders of images the names too, which are the labels."""
+def _key(config: DataConfig, files: list[Path], names: list[str], content: dict[str, str]) -> str:
+    """What decides the result: the content of files and of what was read, the config, this code's version and
+    scikit-learn's data sets; in folders of images the names too, which are the labels."""
     parts = {
         "files": [_hash(path) for path in files],
         "names": names,
         "config": config.model_dump(mode="json", exclude=unused_blocks(config)),
         "version": PREPARATION_VERSION,
         "sklearn": sklearn.__version__,
+        **({"content": content} if content else {}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -227,10 +234,20 @@ def _stamps(files: list[Path]) -> list[tuple[int, int]]:
     return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files)]
 
 
-def _make(config: DataConfig, source: Located, test: Located | None, directory: Path) -> None:
-    """Fill an empty directory; errors about values get the source's name."""
-    data = read_located(source, config.target, None if config.kind == "auto" else config.kind)
-    separate_test = None if test is None else read_located(test, config.target, data.kind, image_shape(data))
+def _data(config: DataConfig, source: Located) -> Dataset:
+    return read_located(source, config.target, None if config.kind == "auto" else config.kind)
+
+
+def _make(
+    config: DataConfig, source: Located, test: Located | None, read: Mapping[str, Dataset], directory: Path
+) -> None:
+    """Fill an empty directory, from what was `read` already where it was; errors about values get the source's name."""
+    data = read[source.source] if source.volatile else _data(config, source)
+    separate_test = None
+    if test is not None:
+        separate_test = (
+            read[test.source] if test.volatile else read_located(test, config.target, data.kind, image_shape(data))
+        )
     try:
         result = (assemble_forecast if config.kind == "forecast" else assemble)(config, data, separate_test)
     except DataError as error:

@@ -25,6 +25,7 @@ from pipeline.errors import DataError
 from pipeline.files import append_line, sha256_file
 
 _TABLE: Final = "rows.parquet"
+_TEXTS: Final = "texts.parquet"
 _ARRAYS: Final = "rows.npz"
 _TARGET: Final = "target.parquet"
 _ORIGINS: Final = "origins.parquet"
@@ -53,7 +54,10 @@ def seal(dataset: Dataset, directory: Path) -> SealedTest:
     directory.mkdir()
     features = dataset.features
     if isinstance(features, pd.DataFrame):
-        pq.write_table(pa.Table.from_pandas(features, preserve_index=False), directory / _TABLE)
+        pq.write_table(
+            pa.Table.from_pandas(features, preserve_index=False),
+            directory / (_TEXTS if dataset.kind == "text" else _TABLE),
+        )
     elif isinstance(features, np.ndarray):
         np.savez(directory / _ARRAYS, images=features)
     else:
@@ -105,6 +109,8 @@ def unseal(sealed: SealedTest, reason: str, ledger: Path) -> tuple[Dataset, npt.
 def _read_features(directory: Path) -> tuple[Kind, Features]:
     if (directory / _TABLE).exists():
         return "tabular", pq.read_table(directory / _TABLE).to_pandas()
+    if (directory / _TEXTS).exists():
+        return "text", pq.read_table(directory / _TEXTS).to_pandas()
     with np.load(directory / _ARRAYS, allow_pickle=False) as arrays:
         if "images" in arrays:
             return "image", arrays["images"]

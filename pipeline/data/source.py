@@ -17,7 +17,9 @@ from pipeline.data.readers.bundled import read_sklearn
 from pipeline.data.readers.csv_table import read_csv
 from pipeline.data.readers.image_folder import image_files, is_image_folder, read_image_folder
 from pipeline.data.readers.json_lines import read_jsonl
+from pipeline.data.readers.openml import read_openml
 from pipeline.data.readers.parquet_table import read_parquet
+from pipeline.data.readers.python_function import read_function
 from pipeline.data.readers.request import Request
 from pipeline.data.readers.time_series import read_ts
 from pipeline.data.spec import Kind
@@ -26,8 +28,14 @@ from pipeline.errors import DataError
 
 Reader = Callable[[Request], Dataset]
 
-SCHEMES: Final[dict[str, Reader]] = {"sklearn": read_sklearn}
+SCHEMES: Final[dict[str, Reader]] = {
+    "sklearn": read_sklearn,
+    "openml": read_openml,
+    "python": read_function,
+}
 """``scheme:name`` sources, which are no files."""
+VOLATILE: Final = frozenset({"python"})
+"""Schemes whose content only reading tells."""
 EXTENSIONS: Final[dict[str, Reader]] = {
     ".csv": read_csv,
     ".csv.gz": read_csv,
@@ -54,6 +62,8 @@ class Located:
     path: Path
     reader: Reader
     files: tuple[Path, ...]
+    volatile: bool = False
+    """Its name and files do not say what it holds: it is read to know whether it was prepared before."""
 
 
 def locate(source: str, root: Path) -> Located:
@@ -64,7 +74,8 @@ def locate(source: str, root: Path) -> Located:
     """
     scheme, separator, name = source.partition(":")
     if separator and scheme in SCHEMES:
-        return Located(source, Path(name), SCHEMES[scheme], ())
+        path = root / name if scheme in VOLATILE else Path(name)
+        return Located(source, path, SCHEMES[scheme], (), scheme in VOLATILE)
     try:
         path = root / Path(source).expanduser()
     except RuntimeError as error:
@@ -114,7 +125,7 @@ def read_located(
     Raises:
         DataError: as `read_source`.
     """
-    dataset = located.reader(Request(located.path, target, _raw(kind), shape=shape))
+    dataset = _read(located, Request(located.path, target, _raw(kind), shape=shape))
     assert dataset.target is not None, "readers give labelled requests a target"
     name = target or "target"
     present = texts(dataset.target).notna().to_numpy()
@@ -132,6 +143,12 @@ def read_located(
     )
     kept = dataset.take(np.flatnonzero(present))
     return replace(kept, findings=(*kept.findings, finding))
+
+
+def _read(located: Located, request: Request) -> Dataset:
+    """Rows as the format has them. Texts stand in a column of a table, so that whatever holds tables holds texts."""
+    dataset = located.reader(request)
+    return replace(dataset, kind="text") if request.kind == "text" else dataset
 
 
 def image_shape(dataset: Dataset) -> tuple[int, ...] | None:
@@ -156,7 +173,7 @@ def read_features(
         DataError: as `read_source`, or the source holds another kind than the model's.
     """
     located = locate(source, root)
-    dataset = located.reader(Request(located.path, target, _raw(kind), labelled=False, shape=shape))
+    dataset = _read(located, Request(located.path, target, _raw(kind), labelled=False, shape=shape))
     if dataset.kind != _raw(kind):
         raise DataError(f"the model predicts {kind} data, but the file holds {dataset.kind} data", "", file=source)
     return dataset.features

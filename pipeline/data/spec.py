@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Kind = Literal["tabular", "image", "sequence", "forecast"]
+Kind = Literal["tabular", "image", "sequence", "text", "forecast"]
 Task = Literal["binary", "multiclass", "regression", "forecast"]
 Label = bool | int | float | str
 
@@ -18,7 +18,8 @@ class DataSpec(BaseModel):
     ``0 .. cardinalities[j] - 1`` where 0 stands for missing. Levels that the training part did not have get the code
     that it has for rare ones, or 0 where it has none. Images are ``(channels, height, width)``. Sequences
     are at most `n_steps` long in training, with `n_features` values a step. Forecasts are sequences of exactly
-    `n_steps` steps, from which `horizon` values are predicted.
+    `n_steps` steps, from which `horizon` values are predicted. Texts are at most `n_steps` words long in
+    training, with codes from 0 (padding) to ``n_tokens - 1``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +36,7 @@ class DataSpec(BaseModel):
     width: Annotated[int, Field(ge=0, le=16_384)] = 0
     n_steps: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     n_features: Annotated[int, Field(ge=0, le=100_000)] = 0
+    n_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     labels: tuple[Label, ...] = ()
     """Class labels in the order of the model's outputs; empty for quantities."""
     class_counts: tuple[Annotated[int, Field(ge=0)], ...] = ()
@@ -87,4 +89,6 @@ class DataSpec(BaseModel):
             raise ValueError("sequences need n_steps and n_features >= 1")
         if (self.task == "forecast") != (min(self.horizon, self.season) > 0):
             raise ValueError("forecasts have horizon and season >= 1, other tasks 0")
+        if self.kind == "text" and (self.n_steps < 1 or self.n_tokens < 3):
+            raise ValueError("texts need n_steps >= 1 and n_tokens >= 3")
         return self

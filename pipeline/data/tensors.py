@@ -15,9 +15,11 @@ class Inputs(NamedTuple):
     """One batch of prepared rows, whatever the kind.
 
     Shape:
-        x: float32; tabular ``(B, n_numeric)``, image ``(B, C, H, W)``, sequence ``(B, T, D)`` zero-padded at the end.
+        x: float32; tabular ``(B, n_numeric)``, image ``(B, C, H, W)``, sequence ``(B, T, D)`` zero-padded at the end;
+            text: int32 codes ``(B, T)``, zero-padded at the end.
         categories: int64 ``(B, n_categorical)``; None unless the data is tabular and has categorical columns.
-        lengths: int64 ``(B,)`` on the CPU or the batch's device, each >= 1; None unless the data is a sequence.
+        lengths: int64 ``(B,)`` on the CPU or the batch's device, each >= 1; None unless the data is sequences
+            or texts.
     """
 
     x: Tensor

@@ -1,4 +1,4 @@
-"""Convolutional networks for images and, as images one row high, for sequences.
+"""Convolutional networks for images and, as images one row high, for sequences and texts.
 
 ::
 
@@ -24,6 +24,7 @@ from pipeline.data.tensors import Inputs
 from pipeline.models.base import Family, Model, ModelConfig
 from pipeline.models.dropout import Dropout
 from pipeline.models.layers import ACTIVATIONS, Activation, init_head, init_linear, unequal
+from pipeline.models.tokens import TokenEmbedding
 
 MAX_CHANNELS: Final = 512
 """Where the doubling of channels ends."""
@@ -46,12 +47,14 @@ class CNNConfig(ModelConfig):
     activation: Activation = "relu"
     residual: bool = False
     """Add a convolution's input to its output where their shapes are equal: from the second of a stage on."""
-    head: Literal["gap", "flatten"] = "gap"
-    """What of the last map is read: the mean over all positions, or every position (see `FLAT_SIDE`)."""
+    head: Literal["gap", "flatten", "max"] = "gap"
+    """What of the last map is read: the mean or the maximum over all positions, or every position (see `FLAT_SIDE`)."""
     d_head: Annotated[int, Field(ge=0, le=4096)] = 0
     """Units of a dense layer before the output; 0 has none."""
     dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.1
-    """Before the output layer."""
+    """Before the output layer; of texts on the words too."""
+    d_embedding: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Of texts: width of a word's vector."""
 
 
 class CNN(Model):
@@ -59,9 +62,13 @@ class CNN(Model):
 
     def __init__(self, config: CNNConfig, spec: DataSpec) -> None:
         super().__init__()
-        self.sequence = spec.has_steps
+        self.sequence = spec.has_steps or spec.kind == "text"
         sides = (1, spec.n_steps) if self.sequence else (spec.height, spec.width)
         c_in = spec.n_features if self.sequence else spec.channels
+        self.embedding: TokenEmbedding | None = None
+        if spec.kind == "text":
+            self.embedding = TokenEmbedding(spec, config.d_embedding, config.dropout)
+            c_in = config.d_embedding
         convolutions = []
         for stage in range(config.n_stages):
             c_out = min(config.width * 2**stage, MAX_CHANNELS)
@@ -75,6 +82,7 @@ class CNN(Model):
                 sides, c_in = convolution.sides_out, c_out
         self.convolutions = nn.ModuleList(convolutions)
         self.flat_sides = sides if config.head == "flatten" else None
+        self.reads_maximum = config.head == "max"
         d_map = c_in
         if self.flat_sides is not None:
             self.shrink = (math.ceil(sides[0] / FLAT_SIDE), math.ceil(sides[1] / FLAT_SIDE))
@@ -89,6 +97,7 @@ class CNN(Model):
         init_head(self.head)
 
     def forward(self, inputs: Inputs) -> Tensor:
+        inputs = inputs if self.embedding is None else self.embedding(inputs)
         x_BCHW = inputs.x.transpose(1, 2)[:, :, None, :] if self.sequence else inputs.x
         lengths_B = unequal(inputs.lengths, x_BCHW.shape[3])
         lengths_B = None if lengths_B is None else lengths_B.to(x_BCHW.device)
@@ -109,6 +118,8 @@ class CNN(Model):
             if self.shrink != (1, 1):  # adaptive pooling would do it too, but has no deterministic gradient on GPUs
                 x_BCHW = F.avg_pool2d(x_BCHW, self.shrink, ceil_mode=True)
             return x_BCHW.flatten(1)
+        if self.reads_maximum:
+            return _silence(x_BCHW, lengths_B, torch.finfo(x_BCHW.dtype).min).amax((2, 3))
         if lengths_B is None:
             return x_BCHW.mean((2, 3))
         return x_BCHW.sum((2, 3)) / lengths_B[:, None]
@@ -194,6 +205,8 @@ def default(spec: DataSpec) -> CNNConfig:
     With AdamW at 2e-3 in batches of 128 it has 99.1 % of MNIST's test right after 3 epochs of 48,000 images, 9 s each
     on one Zen 3 core; the mean instead of the flattened map has 97.5 %.
     """
+    if spec.kind == "text":
+        return CNNConfig(n_stages=1, width=64, head="max", dropout=0.3)
     if spec.has_steps:
         return CNNConfig(n_stages=min(4, max_stages(spec)), width=32, kernel_size=5)
     side = min(spec.height, spec.width)
@@ -203,10 +216,14 @@ def default(spec: DataSpec) -> CNNConfig:
 
 def max_stages(spec: DataSpec) -> int:
     """So many stages that the last map still has 2 to 4 values along the shorter side (along time), from 1 to 5."""
-    side = spec.n_steps if spec.has_steps else min(spec.height, spec.width)
+    side = min(spec.height, spec.width) if spec.kind == "image" else spec.n_steps
     return min(5, max(1, side.bit_length() - 2))
 
 
 FAMILY: Final = Family(
-    name="cnn", kinds=frozenset({"image", "sequence", "forecast"}), config=CNNConfig, build=CNN, default=default
+    name="cnn",
+    kinds=frozenset({"image", "sequence", "text", "forecast"}),
+    config=CNNConfig,
+    build=CNN,
+    default=default,
 )

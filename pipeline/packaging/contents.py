@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipeline.data.preprocess import Preprocessor
+from pipeline.data.preprocess import Preprocessor, TextPreprocessor
 from pipeline.data.spec import DataSpec
 from pipeline.packaging.conformal import Conformal
 from pipeline.training.config import TrialConfig
@@ -86,6 +86,8 @@ class DataDescription(BaseModel):
     def _same_kind(self) -> DataDescription:
         if self.preprocessor.kind != self.spec.kind:
             raise ValueError(f"{self.preprocessor.kind} preprocessing does not fit {self.spec.kind} data")
+        if isinstance(self.preprocessor, TextPreprocessor) and self.preprocessor.n_tokens != self.spec.n_tokens:
+            raise ValueError(f"{self.preprocessor.n_tokens} words do not fit a model of {self.spec.n_tokens}")
         return self
 
 

@@ -25,6 +25,7 @@ from pipeline.data.preprocess.forecast import ForecastPreprocessor
 from pipeline.data.preprocess.image import ImagePreprocessor
 from pipeline.data.preprocess.sequence import SequencePreprocessor
 from pipeline.data.preprocess.tabular import TabularPreprocessor
+from pipeline.data.preprocess.tokens import TextPreprocessor
 from pipeline.data.tensors import Inputs
 from pipeline.data.values import numbers
 from pipeline.errors import InputError, PackageError
@@ -157,6 +158,8 @@ def standalone_inputs(predictor: Predictor, features: Features) -> dict[str, Arr
     if isinstance(fitted, ImagePreprocessor):
         plain = fitted.model_copy(update={"mean": (0.0,) * fitted.channels, "std": (1.0,) * fitted.channels})
         return {"image": plain.transform(features).x.numpy()}
+    if isinstance(fitted, TextPreprocessor):
+        raise InputError("models of texts are not exported", "load the model with MLflow, which reads raw texts")
     plain_steps = fitted.model_copy(update={"mean": (0.0,) * fitted.n_features, "std": (1.0,) * fitted.n_features})
     raw = plain_steps.transform(features)
     if raw.x.shape[1] > fitted.n_steps:
@@ -244,7 +247,7 @@ def describe(predictor: Predictor) -> dict[str, str]:
             for column in fitted.categorical
         }
         said["outside"] = "text to numbers; levels to codes" if fitted.categorical else "text to numbers"
-    else:
+    elif not isinstance(fitted, TextPreprocessor):
         shape = "float32 (B, C, H, W), raw pixels" if isinstance(fitted, ImagePreprocessor) else (
             f"float32 (B, {fitted.n_steps}, {fitted.n_features}), raw values, padded at the end; lengths int64 (B,)"
         )  # fmt: skip

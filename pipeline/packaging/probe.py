@@ -52,6 +52,8 @@ def _check_rows(path: Path, tensors: dict[str, Tensor], spec: DataSpec) -> None:
             axes["x"] = (n, spec.channels, spec.height, spec.width)
         case "sequence" | "forecast":
             axes |= {"x": (n, None, spec.n_features), "lengths": (n,)}
+        case "text":
+            axes |= {"x": (n, None), "lengths": (n,)}
     if spec.cardinalities:
         axes["categories"] = (n, len(spec.cardinalities))
     if tensors.keys() != axes.keys():
@@ -59,6 +61,8 @@ def _check_rows(path: Path, tensors: dict[str, Tensor], spec: DataSpec) -> None:
     for name, sizes in axes.items():
         tensor = tensors[name]
         dtype = torch.int64 if name in {"categories", "lengths"} else torch.float32
+        if name == "x" and spec.kind == "text":
+            dtype = torch.int32
         fits = tensor.ndim == len(sizes) and all(
             want in (None, have) for want, have in zip(sizes, tensor.shape, strict=True)
         )
@@ -68,6 +72,8 @@ def _check_rows(path: Path, tensors: dict[str, Tensor], spec: DataSpec) -> None:
         "categories": (0, torch.tensor(spec.cardinalities) - 1),
         "lengths": (1, torch.tensor(tensors["x"].shape[1])),
     }
+    if spec.kind == "text":
+        bounds["x"] = (0, torch.tensor(spec.n_tokens - 1))
     for name, (low, high) in bounds.items():
         if name in tensors and not ((tensors[name] >= low) & (tensors[name] <= high)).all():
             raise PackageError(f"{path}: {name!r} has values that the data cannot have")

@@ -19,6 +19,7 @@ def as_features(rows: Any, kind: Kind) -> Features:
 
     - tabular, and series to be forecast: a DataFrame, a mapping of columns, or a list of mappings.
     - image: an array, nested lists, or a DataFrame whose column ``image`` (or only column) holds one of them a row.
+    - text: a DataFrame with the model's column or with a single one, a mapping of columns, or a list of strings.
     - sequence: a list of ``(T_i, D)`` or ``(T_i,)`` arrays or nested lists, an array ``(N, T, D)``, or a DataFrame
       whose column ``sequence`` (or only column) holds one of them a row.
 
@@ -27,6 +28,8 @@ def as_features(rows: Any, kind: Kind) -> Features:
     """
     if kind in ("tabular", "forecast"):
         return _as_table(rows)
+    if kind == "text":
+        return _as_texts(rows)
     cells = _cells(rows, kind)
     try:
         return _as_images(cells) if kind == "image" else [_as_sequence(cell) for cell in cells]
@@ -42,6 +45,14 @@ def _as_table(rows: Any) -> pd.DataFrame:
     raise DataError(
         f"a model of a table reads columns by name, but got a {type(rows).__name__}", "give a pandas DataFrame"
     )
+
+
+def _as_texts(rows: Any) -> Features:
+    if isinstance(rows, pd.DataFrame | Mapping) or (isinstance(rows, list) and rows and isinstance(rows[0], Mapping)):
+        return _as_table(rows)
+    if isinstance(rows, str):
+        raise DataError("the rows are one string", "give a list of strings")
+    return pd.DataFrame({"text": list(rows)}, dtype=object)
 
 
 def _cells(rows: Any, kind: Kind) -> Any:

@@ -45,6 +45,21 @@ class OptimisationConfig(BaseModel):
     """Largest Euclidean norm of the whole gradient; None does not clip."""
 
 
+class AugmentationConfig(BaseModel):
+    """How training images are changed at random (see `pipeline.training.augmentation`); nothing by default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flip: Literal["none", "horizontal"] = "none"
+    """horizontal: half of the images are mirrored, left to right."""
+    shift: Annotated[int, Field(ge=0, le=256)] = 0
+    """Most pixels by which an image is moved along each axis."""
+    cutout: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Side of the square that is covered, in pixels."""
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """alpha of the Beta distribution of the shares in which pairs of rows are mixed; 0 does not mix."""
+
+
 class TrialConfig(BaseModel):
     """All that decides one trial's result, next to the data and the search's `TrainSettings`."""
 
@@ -53,6 +68,7 @@ class TrialConfig(BaseModel):
     family: str
     model: SerializeAsAny[ModelConfig]
     optimisation: OptimisationConfig
+    augmentation: AugmentationConfig = AugmentationConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @model_validator(mode="before")

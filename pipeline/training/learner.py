@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
 
 from pipeline.data.spec import DataSpec
-from pipeline.data.tensors import Development, Part
+from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.models import FAMILIES
+from pipeline.training.augmentation import make_augmenter, partners
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.losses import plain_loss, training_loss
 from pipeline.training.schedule import rate_factor
@@ -94,6 +95,23 @@ def batches(part: Part, order: Tensor, batch_size: int) -> Iterator[Part]:
             yield part.take(order[start : start + size])
 
 
+POOL_BATCHES: Final = 32
+"""Batches among which texts of like length are brought together."""
+EMBEDDED: Final = 64
+"""Values that a word becomes in a model, for `EVALUATION_VALUES`."""
+
+
+def bucketed(order: Tensor, lengths_N: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """The same rows in batches of like length, in an order that is still random: within pools of `POOL_BATCHES` batches
+    rows are sorted, and then the batches change places. A batch costs what its longest text costs."""
+    pool = torch.arange(len(order)) // (POOL_BATCHES * batch_size)
+    length = lengths_N.cpu()[order]
+    order = order[torch.argsort(pool * (int(length.max()) + 1) + length, stable=True)]
+    n_full = len(order) // batch_size
+    whole = order[: n_full * batch_size].view(n_full, batch_size)
+    return torch.cat([whole[torch.randperm(n_full, generator=generator)].flatten(), order[n_full * batch_size :]])
+
+
 def n_batches(n_rows: int, batch_size: int) -> int:
     """How many batches `batches` yields."""
     size = min(batch_size, n_rows)
@@ -131,12 +149,14 @@ class SoloLearner:
         self._config = config.optimisation
         self._train = train
         self._device = device
+        self._is_text = spec.kind == "text"
         self._model = family.build(config.model, spec).to(device)
         self._parameters = [p for p in self._model.parameters() if p.requires_grad]
         self._optimizer = ModuleOptimizer(self._parameters, self._config)
         self._loss = training_loss(self._config, spec, device)
         self._plain_loss = plain_loss(self._config, spec, device)
         self._autocast = autocast(device, settings, spec)
+        self._augmenter = make_augmenter([config], spec, device)
         self._order = torch.Generator().manual_seed(config.seed)
         self._step = 0
         self._epoch_rows = len(train) if epoch_rows is None else epoch_rows
@@ -150,12 +170,15 @@ class SoloLearner:
         constant = config.schedule == "constant" and config.warmup == 0
         losses: list[Tensor] = []
         sizes: list[int] = []
-        order = torch.randperm(len(self._train), generator=self._order)[: self._epoch_rows].to(self._device)
-        for batch in batches(self._train, order, config.batch_size):
+        for batch in batches(self._train, self._rows(), config.batch_size):
             for parameter in self._parameters:
                 parameter.grad = None
+            inputs, own_share = self._changed(batch.inputs)
             with self._autocast:
-                loss = self._loss(self._model(batch.inputs), batch.target)
+                output = self._model(inputs)
+                loss = self._loss(output, batch.target)
+                if own_share is not None:
+                    loss = torch.lerp(self._loss(output, partners(batch.target[None])[0]), loss, own_share)
             loss.backward()  # type: ignore[no-untyped-call]
             if config.l1:
                 for parameter in self._parameters:
@@ -169,6 +192,21 @@ class SoloLearner:
             self._step += 1
         return (torch.stack(losses).cpu() * torch.tensor(sizes)).sum()[None] / sum(sizes)
 
+    def _rows(self) -> Tensor:
+        """The rows of an epoch in a new order."""
+        order = torch.randperm(len(self._train), generator=self._order)[: self._epoch_rows]
+        lengths_N = self._train.inputs.lengths
+        if self._is_text and lengths_N is not None:
+            order = bucketed(order, lengths_N, min(self._config.batch_size, len(order)), self._order)
+        return order.to(self._device)
+
+    def _changed(self, inputs: Inputs) -> tuple[Inputs, Tensor | None]:
+        """A training batch as the trial's augmentation leaves it, and the share of its own rows where it mixes them."""
+        if self._augmenter is None:
+            return inputs, None
+        x_1BCHW, own_11 = self._augmenter(inputs.x[None], [self._step])
+        return inputs._replace(x=x_1BCHW[0]), None if own_11 is None else own_11[0, 0]
+
     def validate(self, data: Development) -> Validated:
         return hold_out(self, data)
 
@@ -178,10 +216,22 @@ class SoloLearner:
     @torch.inference_mode()
     def outputs(self, part: Part) -> Tensor:
         self._model.eval()
+        if self._is_text:
+            return self._outputs_by_length(part)
         rows = max(1, EVALUATION_VALUES // max(1, part.inputs.x[0].numel()))
         with self._autocast:
             chunks = [self._model(part.inputs.take(slice(i, i + rows))) for i in range(0, len(part), rows)]
         return torch.cat(chunks).to(self._parameters[0].dtype)[None]
+
+    def _outputs_by_length(self, part: Part) -> Tensor:
+        """`outputs` of texts, the short ones among themselves."""
+        lengths_N = part.inputs.lengths
+        assert lengths_N is not None, "texts come with lengths"
+        order = torch.argsort(lengths_N, stable=True)
+        rows = max(1, EVALUATION_VALUES // (EMBEDDED * part.inputs.x.shape[1]))
+        with self._autocast:
+            outputs = torch.cat([self._model(part.inputs.take(chunk)) for chunk in torch.split(order, rows)])
+        return torch.empty_like(outputs).index_copy_(0, order, outputs).to(self._parameters[0].dtype)[None]
 
     def losses(self, outputs_KNC: Tensor, target_N: Tensor) -> Tensor:
         return self._plain_loss(outputs_KNC[0], target_N).cpu()[None]

@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.models import FAMILIES
+from pipeline.training.augmentation import make_augmenter, partners
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.learner import EVALUATION_VALUES, autocast, n_batches
 from pipeline.training.losses import FOCAL_GAMMA, class_weights
@@ -29,9 +30,10 @@ CLIP_EPS = 1e-6
 
 
 def shape_class(config: TrialConfig, spec: DataSpec) -> Hashable | None:
-    """Trials with equal classes may share a cohort; None for a family that does not stack."""
+    """Trials with equal classes may share a cohort; None for a family that does not stack, and for texts: most of a
+    step is the table of words, which is as much work in a cohort as alone."""
     stack = FAMILIES[config.family].stack
-    if stack is None:
+    if stack is None or spec.kind == "text":
         return None
     return (
         config.family,
@@ -143,6 +145,7 @@ class StackedLearner:
         if any(w is not None for w in weights):
             alike = (1.0,) * self._spec.n_outputs
             self._class_weights = self._column([alike if w is None else w for w in weights])[:, 0]
+        self._augmenter = make_augmenter(self._configs, self._spec, self._device)
         constant = all(c.schedule == "constant" and c.warmup == 0 for c in chosen)
         self._constant_rates = [c.lr for c in chosen] if constant else None
 
@@ -161,12 +164,16 @@ class StackedLearner:
         leaves = list(self._parameters.values())
         ones_K = self._flat.new_ones(self.size)
         for rows, target_KB in self._batches():
-            inputs = self._gather(self._train.inputs, rows)
+            inputs, own_K1 = self._gather(self._train.inputs, rows), None
+            if self._augmenter is not None:
+                x, own_K1 = self._augmenter(inputs.x, self._steps)
+                inputs = inputs._replace(x=x)
             with self._autocast:
                 outputs_KBC = self._forward(self._parameters, self._buffers, inputs, self._generators)
-                losses_KB = self._row_losses(outputs_KBC, target_KB, self._smoothing)
-                if self._class_weights is not None:
-                    losses_KB = losses_KB * self._class_weights.gather(1, target_KB)
+                losses_KB = self._weighted_losses(outputs_KBC, target_KB)
+                if own_K1 is not None:
+                    other_KB = self._weighted_losses(outputs_KBC, partners(target_KB))
+                    losses_KB = torch.lerp(other_KB, losses_KB, own_K1)
                 losses_K = losses_KB.mean(1)
             self._keep_gradients(leaves, torch.autograd.grad(losses_K, leaves, ones_K))
             self._shape_gradient()
@@ -229,6 +236,13 @@ class StackedLearner:
             if self._clip is not None:
                 norm_K1 = self._gradient.norm(dim=1, keepdim=True)
                 self._gradient.mul_((self._clip / (norm_K1 + CLIP_EPS)).clamp(max=1.0))
+
+    def _weighted_losses(self, outputs_KBC: Tensor, target_KB: Tensor) -> Tensor:
+        """As each member trains on them: with its label smoothing and class weights."""
+        losses_KB = self._row_losses(outputs_KBC, target_KB, self._smoothing)
+        if self._class_weights is not None:
+            losses_KB = losses_KB * self._class_weights.gather(1, target_KB)
+        return losses_KB
 
     def _row_losses(self, outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor | None) -> Tensor:
         """Each member's loss of each row, ``(K, B)``."""

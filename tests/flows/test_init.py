@@ -26,7 +26,7 @@ SETS = {
     "italy_power_demand": (None, "sequence", "binary", "roc_auc", "kfold"),
     "japanese_vowels": (None, "sequence", "multiclass", "accuracy", "kfold"),
     "letter": ("lettr", "tabular", "multiclass", "accuracy", "stratified"),
-    "sms_spam": ("label", "tabular", "binary", "roc_auc", "stratified"),
+    "sms_spam": ("label", "text", "binary", "roc_auc", "stratified"),
 }
 
 

@@ -26,6 +26,10 @@ SPECS: dict[Kind, DataSpec] = {
         kind="forecast", task="forecast", n_steps=N_STEPS, n_features=3, horizon=3, season=2, naive_error=0.5,
         n_train=1_000, n_validation=200,
     ),
+    "text": DataSpec(
+        kind="text", task="multiclass", labels=("a", "b", "c"), n_steps=N_STEPS, n_tokens=30,
+        n_train=1_000, n_validation=200,
+    ),
 }  # fmt: skip
 
 
@@ -57,3 +61,9 @@ def make_batch(spec: DataSpec, n: int = 16, seed: int = 0) -> Part:
         case "forecast":
             lengths = torch.full((n,), spec.n_steps)
             return Part(Inputs(torch.randn(n, spec.n_steps, spec.n_features, generator=g), None, lengths), target)
+        case "text":
+            lengths = torch.randint(1, spec.n_steps + 1, (n,), generator=g)
+            lengths[0] = spec.n_steps
+            codes = torch.randint(1, spec.n_tokens, (n, spec.n_steps), generator=g, dtype=torch.int32)
+            codes[torch.arange(spec.n_steps) >= lengths[:, None]] = 0
+            return Part(Inputs(codes, None, lengths), target)

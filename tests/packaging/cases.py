@@ -20,6 +20,7 @@ from pipeline.data.preprocess.forecast import ForecastPreprocessor, fit_forecast
 from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
 from pipeline.data.preprocess.tabular import bins_of, fit_tabular
+from pipeline.data.preprocess.tokens import fit_tokens
 from pipeline.data.spec import DataSpec, Kind, Label, Task
 from pipeline.models import FAMILIES
 from pipeline.models.base import Model
@@ -63,6 +64,9 @@ def raw_rows(kind: Kind) -> Features:
         days = pd.date_range("2024-01-01", periods=N_ROWS // 2).strftime("%Y-%m-%d").tolist()
         sites = np.repeat(["a", "b"], N_ROWS // 2)
         return pd.DataFrame({"day": days * 2, "site": sites, "load": rng.normal(size=N_ROWS), "wind": range(N_ROWS)})
+    if kind == "text":
+        words = np.array(["good", "bad", "not", "film", "very", "!"])
+        return pd.DataFrame({"said": [" ".join(rng.choice(words, n)) for n in rng.integers(1, 9, N_ROWS)]})
     return pd.DataFrame(
         {"age": rng.integers(17, 90, N_ROWS), "wage": rng.normal(size=N_ROWS), "town": rng.choice(["A", "B"], N_ROWS)}
     )
@@ -88,6 +92,10 @@ def make_case(
         assert isinstance(features, pd.DataFrame)
         preprocessor = _fit_forecast(features)
         shared |= {"labels": (), "n_steps": 7, "n_features": preprocessor.n_features, "horizon": 3, "season": 7}
+    elif kind == "text":
+        assert isinstance(features, pd.DataFrame)
+        preprocessor = fit_tokens("said", features["said"])
+        shared |= {"n_steps": preprocessor.n_steps, "n_tokens": preprocessor.n_tokens}
     else:
         assert isinstance(features, list)
         preprocessor = fit_sequence(features)

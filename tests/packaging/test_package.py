@@ -25,6 +25,9 @@ KINDS_AND_FAMILIES: tuple[tuple[Kind, str], ...] = (
     ("sequence", "cnn"),
     ("sequence", "lstm"),
     ("forecast", "mlp"),
+    ("text", "mlp"),
+    ("text", "cnn"),
+    ("text", "lstm"),
 )
 
 

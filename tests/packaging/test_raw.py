@@ -66,6 +66,22 @@ def test_tables(rows: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "rows",
+    [
+        ["a b", "c"],
+        np.array(["a b", "c"]),
+        pd.Series(["a b", "c"]),
+        {"text": ["a b", "c"]},
+        [{"text": "a b"}, {"text": "c"}],
+    ],
+)
+def test_texts(rows: Any) -> None:
+    features = as_features(rows, "text")
+    assert isinstance(features, pd.DataFrame)
+    assert features.to_dict("list") == {"text": ["a b", "c"]}
+
+
+@pytest.mark.parametrize(
     ("rows", "kind"),
     [
         (np.zeros((3, 2)), "tabular"),
@@ -76,8 +92,19 @@ def test_tables(rows: Any) -> None:
         ([np.zeros((2, 2)), np.zeros((3, 3))], "image"),
         ([["x", "y"]], "sequence"),
         (5, "sequence"),
+        ("one text", "text"),
     ],
-    ids=["array for a table", "path", "no column image", "ragged image", "text", "unequal images", "words", "number"],
+    ids=[
+        "array for a table",
+        "path",
+        "no column image",
+        "ragged image",
+        "text",
+        "unequal images",
+        "words",
+        "number",
+        "one string",
+    ],
 )
 def test_other_forms_are_data_errors(rows: Any, kind: Any) -> None:
     with pytest.raises(DataError) as error:

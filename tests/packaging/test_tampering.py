@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.errors import PackageError
 from pipeline.packaging import load_package, package_digest
 from pipeline.packaging.contents import MAX_BYTES
-from tests.packaging.cases import Case
+from tests.packaging.cases import Case, make_case
 
 FILES = sorted(MAX_BYTES)
 
@@ -137,13 +137,31 @@ def test_a_description_out_of_bounds_is_refused(package: Path, edit: Callable[[A
         (lambda d: d["spec"].update(kind="image", channels=1, height=8, width=8), "does not fit"),
         (lambda d: d["spec"].update(labels=[0, 1, 2, 3]), "head"),
         (lambda d: d["spec"].update(cardinalities=[10_000_000]), r"weights\.safetensors"),
-        (lambda d: d["preprocessor"].update(kind="text"), "kind"),
+        (lambda d: d["preprocessor"].update(kind="sound"), "kind"),
     ],
     ids=["other kind", "one label more", "ten million levels", "unknown preprocessing"],
 )
 def test_data_that_the_model_was_not_made_for_is_refused(
     package: Path, edit: Callable[[Any], None], reason: str
 ) -> None:
+    edit_json(package / "data.json", edit)
+    forge(package)
+    refused(package, reason)
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (lambda d: d["preprocessor"]["words"].append("more"), "9 words do not fit a model of 8"),
+        (lambda d: d["spec"].update(n_tokens=9), "8 words do not fit a model of 9"),
+        (lambda d: d["preprocessor"].update(n_steps=10**6), "n_steps"),
+    ],
+    ids=["one word more", "a larger table", "endless texts"],
+)
+def test_words_that_the_model_has_no_vectors_for_are_refused(
+    tmp_path: Path, edit: Callable[[Any], None], reason: str
+) -> None:
+    package = make_case(tmp_path / "trial", "text", "mlp").write(tmp_path / "package")
     edit_json(package / "data.json", edit)
     forge(package)
     refused(package, reason)

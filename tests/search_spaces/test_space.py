@@ -18,8 +18,10 @@ from pipeline.search.study import OptunaSuggester
 from search_spaces import (
     SPACES,
     FixedSuggester,
+    Narrowed,
     Options,
     Suggester,
+    check_overrides,
     default_params,
     default_trial,
     families_for,
@@ -40,7 +42,12 @@ each_kind = pytest.mark.parametrize("kind", list(SPECS))
 
 @pytest.mark.parametrize(
     ("kind", "families"),
-    [("tabular", ("mlp",)), ("image", ("cnn", "mlp", "lstm")), ("sequence", ("lstm", "cnn", "mlp"))],
+    [
+        ("tabular", ("mlp",)),
+        ("image", ("cnn", "mlp", "lstm")),
+        ("sequence", ("lstm", "cnn", "mlp")),
+        ("text", ("mlp", "lstm", "cnn")),
+    ],
 )
 def test_each_kind_has_its_families_the_likeliest_first(kind: Kind, families: tuple[str, ...]) -> None:
     assert families_for(kind) == families
@@ -110,6 +117,31 @@ def test_class_weights_are_searched_where_classes_are_imbalanced() -> None:
     )
     imbalanced = parameter_names(spec.model_copy(update={"class_counts": counts}), ("mlp",))
     assert imbalanced["loss.class_weight_power"] == Options((0.0, 0.5, 1.0))
+
+
+def test_images_may_be_shifted_covered_and_mixed_by_their_size() -> None:
+    large = SPECS["image"].model_copy(update={"height": 32, "width": 40})
+    names = parameter_names(large, families_for("image"))
+    assert names["augment.shift"] == Options((0, 1, 2, 4))
+    assert names["augment.cutout"] == Options((0, 8, 16))
+    assert names["augment.mixup"] == Options((0.0, 0.2, 1.0))
+    digits = parameter_names(large.model_copy(update={"height": 8}), families_for("image"))
+    assert digits["augment.shift"] == Options((0, 1))
+    assert "augment.mixup" not in parameter_names(regression(large), families_for("image"))
+    assert not [name for name in parameter_names(SPECS["sequence"], families_for("sequence")) if "augment" in name]
+
+
+def test_images_are_mirrored_only_where_the_file_says_so() -> None:
+    spec, families = SPECS["image"], families_for("image")
+
+    def flips(space: dict[str, object]) -> set[str]:
+        check_overrides(space, spec, families)
+        trials = [suggest_trial(Narrowed(RandomSuggester(seed), space), spec, families, seed) for seed in range(60)]
+        return {trial.augmentation.flip for trial in trials}
+
+    assert flips({}) == {"none"}
+    assert flips({"augment.flip": "horizontal"}) == {"horizontal"}
+    assert flips({"augment.flip": ["none", "horizontal"]}) == {"none", "horizontal"}  # missing one: odds of 2^-59
 
 
 def test_sgd_has_a_rate_of_its_own() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.models import FAMILIES
+from pipeline.training.config import AugmentationConfig
 from pipeline.training.trainer import Verdict
 from tests.training.cohorts import STACKED, alone, assert_same, cohort_of, make, together
 
@@ -75,6 +76,35 @@ def test_classes_weigh_as_each_member_says(tmp_path: Path, family: str) -> None:
         other = alone(unweighted, trial, data, tmp_path / "unweighted", {})
         same = other.curves[trial][-1].train_loss == theirs.curves[trial][-1].train_loss
         assert same == (config.optimisation.class_weight_power == 0.0)
+
+
+AUGMENTED = (
+    AugmentationConfig(),
+    AugmentationConfig(flip="horizontal", shift=2),
+    AugmentationConfig(cutout=4, mixup=0.4),
+    AugmentationConfig(flip="horizontal", shift=1, cutout=2, mixup=1.0),
+)
+
+
+@pytest.mark.parametrize("family", STACKED)
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_members_change_their_images_as_they_would_alone_and_after_a_suspension(
+    tmp_path: Path, family: str, task: str
+) -> None:
+    data = make("image", task)
+    configs = []
+    for config, augmentation in zip(cohort_of(family, data, 4, 1), AUGMENTED, strict=True):
+        chosen = config.optimisation.model_copy(update={"lr": 1e-3, "optimizer": "sgd", "class_weight_power": 0.5})
+        configs.append(config.model_copy(update={"optimisation": chosen, "augmentation": augmentation}))
+    folder = tmp_path / "together"
+    together(configs, range(4), data, folder, {0: (1, "prune"), 2: (2, "suspend"), 3: (2, "suspend")})
+    ours = together([configs[3], configs[2]], (3, 2), data, folder, {})
+    for trial in (2, 3):
+        theirs = alone(configs[trial], trial, data, tmp_path / "alone", {})
+        assert_same(ours, theirs, trial, folder, tmp_path / "alone")
+        plain = configs[trial].model_copy(update={"augmentation": AugmentationConfig()})
+        other = alone(plain, trial, data, tmp_path / "plain", {})
+        assert other.curves[trial][-1].train_loss != theirs.curves[trial][-1].train_loss
 
 
 @pytest.mark.parametrize("family", STACKED)

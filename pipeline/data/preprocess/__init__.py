@@ -12,9 +12,11 @@ from pipeline.data.preprocess.image import ImagePreprocessor
 from pipeline.data.preprocess.sequence import SequencePreprocessor
 from pipeline.data.preprocess.tabular import TabularPreprocessor
 from pipeline.data.preprocess.target import encode_target
+from pipeline.data.preprocess.tokens import TextPreprocessor
 
 Preprocessor = Annotated[
-    TabularPreprocessor | ImagePreprocessor | SequencePreprocessor | ForecastPreprocessor, Field(discriminator="kind")
+    TabularPreprocessor | ImagePreprocessor | SequencePreprocessor | ForecastPreprocessor | TextPreprocessor,
+    Field(discriminator="kind"),
 ]
 """Use ``pydantic.TypeAdapter(Preprocessor)``, or a field of this type, to read one back."""
 
@@ -24,5 +26,6 @@ __all__ = [
     "Preprocessor",
     "SequencePreprocessor",
     "TabularPreprocessor",
+    "TextPreprocessor",
     "encode_target",
 ]

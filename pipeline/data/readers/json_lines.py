@@ -30,7 +30,7 @@ def read_jsonl(request: Request) -> Dataset:
     names = list(dict.fromkeys(name for record in records for name in record))
     check_columns(len(names), request.path)
     listed = [name for name in names if any(isinstance(record.get(name), list) for record in records)]
-    if not listed or request.kind == "tabular":
+    if not listed or request.wants_table:
         check_size(len(records) * len(names), request.path)
         return _table(records, names, request)
     if len(listed) > 1:

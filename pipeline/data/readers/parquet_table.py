@@ -41,14 +41,14 @@ def read_parquet(request: Request) -> Dataset:
             repeated = sorted(name for name, count in Counter(schema.names).items() if count > 1)
             if repeated:
                 raise DataError(f"the column {repeated[0]!r} occurs more than once", "rename the copies", file=path)
-            nested = [field.name for field in schema if pa.types.is_nested(field.type) or _is_binary(field.type)]
+            nested = [field.name for field in schema if pa.types.is_nested(field.type) or is_binary(field.type)]
             if request.target in nested and request.labelled:
                 raise DataError(
                     f"the target {request.target!r} has the type {schema.field(request.target).type}",
                     "a target must be a plain column",
                     file=path,
                 )
-            pictures = None if request.kind == "tabular" else _image_column(file, nested)
+            pictures = None if request.wants_table else _image_column(file, nested)
             plain = [name for name in schema.names if name not in nested or name == pictures]
             table = file.read(columns=plain)
     except (pa.ArrowException, OSError) as error:
@@ -69,7 +69,7 @@ def _image_column(file: pq.ParquetFile, nested: list[str]) -> str | None:
     """The column whose first value is an image file: bytes, or bytes and a path as the Hugging Face Hub has it."""
     for name in nested:
         kind = file.schema_arrow.field(name).type
-        if not (_is_binary(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)):
+        if not (is_binary(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)):
             continue
         first = next(file.iter_batches(batch_size=1, columns=[name]), None)
         content = None if first is None or first.num_rows == 0 else _bytes_of(first.column(0))[0]
@@ -116,7 +116,7 @@ def _check_sizes(metadata: pq.FileMetaData, path: Path) -> None:
     check_ratio(unpacked, packed, path)
 
 
-def _is_binary(kind: pa.DataType) -> bool:
+def is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 

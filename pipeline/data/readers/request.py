@@ -42,9 +42,14 @@ class Request:
     labelled: bool = True
     shape: tuple[int, ...] | None = None
 
+    @property
+    def wants_table(self) -> bool:
+        """Whether rows are wanted as a table's, whatever its cells hold; texts are a column of one."""
+        return self.kind in {"tabular", "text"}
+
     def refuse_other_than(self, *kinds: Kind) -> None:
-        """Raises DataError when the request is for a kind that the format cannot hold."""
-        if self.kind is not None and self.kind not in kinds:
+        """Raises DataError when the request is for a kind that the format cannot hold. Texts are held by tables."""
+        if self.kind is not None and self.kind not in kinds and not (self.wants_table and "tabular" in kinds):
             raise DataError(
                 f"the format holds {' or '.join(kinds)} data, but data.kind is {self.kind}",
                 f"set data.kind to auto or {kinds[0]}",
