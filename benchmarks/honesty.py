@@ -1,31 +1,37 @@
-"""Are the intervals and the promotions honest? On generated data, where fresh rows can be drawn without end.
+"""Are the intervals and the promotions honest? Where fresh rows can be drawn without end, or nearly.
 
-    python -m benchmarks honesty [--sets 20] [--draws 40] [--confidence 0.95] [--json FILE]
+    python -m benchmarks honesty [--sets 20] [--draws 40] [--confidence 0.95] [--data FOLDER] [--json FILE]
 
-Each data set is learned once, by the MLP default. Then test sets of 100 to 800 rows are drawn again and again; a
-score's interval should hold the score on 200,000 fresh rows in `confidence` of the draws. A/A: the same configuration
-with another seed challenges the champion on the same test rows, and should seldom be promoted by ``beats: champion``.
-Power: a challenger that was trained on eight times as many rows is better, and should be promoted.
+Each data set is learned by the MLP default, from a few hundred rows. Then test sets of 100 to 800 rows are drawn again
+and again; a score's interval should hold the score on all fresh rows in `confidence` of the draws. Fresh rows are
+200,000 of a generated problem or, of a real table in FOLDER, all that no model was trained on. A/A: two models that
+differ in their seed challenge the champion and each other on the same test rows, and should seldom pass ``beats:
+champion``. Power: a challenger that was trained on eight times the rows should pass, the more surely the larger its
+true lead.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from statistics import NormalDist
-from typing import Final
+from typing import Any, Final
 
 import torch
-from torch import Tensor
 
+from pipeline.data.config import DataConfig
+from pipeline.data.prepare import prepare
 from pipeline.data.spec import DataSpec, Task
 from pipeline.data.tensors import Inputs, Part
-from pipeline.evaluation.intervals import compare, score_intervals
-from pipeline.objective import Objective, objective_for
+from pipeline.evaluation.gates import beats
+from pipeline.evaluation.intervals import Comparison, compare, score_intervals
+from pipeline.objective import objective_for
 from pipeline.training.config import TrainSettings
 from pipeline.training.learner import SoloLearner
 from pipeline.training.metrics import validation_metrics
@@ -37,33 +43,45 @@ N_TRAIN: Final = (200, 1000)
 N_FRESH: Final = 200_000
 N_MORE: Final = 8
 N_FEATURES: Final = 8
+N_SEEDS: Final = 3
+"""The champion and its twins."""
 EPOCHS: Final = 8
-N_RESAMPLES: Final = 500
+N_RESAMPLES: Final = 1000
 CPU: Final = torch.device("cpu")
+REAL: Final = {
+    "adult/train.csv": "class",
+    "california_housing/housing.csv": "median_house_value",
+    "diamonds/diamonds.csv": "price",
+    "letter/train.csv": "lettr",
+}
+"""Tables with rows enough to play the world, and their targets."""
+EQUAL: Final = 0.5
+SIZES: Final = (0.0, 1.0, 2.0, 3.0, 4.0)
+"""Lower ends of the classes of a true lead, in standard errors of the comparison."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One generated problem: a random two-layer network's scores with noise, of which rows can always be drawn."""
+    """A problem: rows to train on, all fresh rows together, and how many of them a test has."""
 
+    name: str
     spec: DataSpec
-    hidden: Tensor
-    out: Tensor
-    noise: float
+    train: Part
+    """Of the better model; the champion has the first `n_train`."""
+    fresh: Part
+    n_train: int
+    n_test: int
 
-    def draw(self, n: int, generator: torch.Generator) -> Part:
-        x = torch.randn(n, N_FEATURES, generator=generator)
-        scores = torch.tanh(x @ self.hidden) @ self.out
-        scores = scores + self.noise * torch.randn(scores.shape, generator=generator)
-        if self.spec.task == "regression":
-            return Part(Inputs(x), scores[:, 0])
-        return Part(Inputs(x), scores.argmax(1))
+    def draw(self, generator: torch.Generator) -> Part:
+        """A test of fresh rows."""
+        rows = torch.randint(len(self.fresh), (self.n_test,), generator=generator)
+        return Part(self.fresh.inputs.take(rows), self.fresh.target[rows])
 
 
-def make_world(number: int) -> tuple[World, int, int]:
-    """The world with this number, and how many rows its training and its tests have."""
+def generated(number: int) -> World:
+    """A random two-layer network's scores with noise."""
     generator = torch.Generator().manual_seed(number)
-    task = TASKS[number % len(TASKS)]
+    task, n_train = TASKS[number % len(TASKS)], N_TRAIN[number % 2]
     labels = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c", "d"), "regression": ()}[task]
     edges = tuple(torch.linspace(-2.5, 2.5, 9).tolist())
     spec = DataSpec(
@@ -73,14 +91,46 @@ def make_world(number: int) -> tuple[World, int, int]:
     hidden = torch.randn(N_FEATURES, 16, generator=generator) / N_FEATURES**0.5
     out = torch.randn(16, max(1, len(labels)), generator=generator) / 4
     noise = float(0.1 + 0.9 * torch.rand(1, generator=generator))
-    return World(spec, hidden, out, noise), N_TRAIN[number % 2], N_TEST[number // 2 % len(N_TEST)]
+
+    def rows(n: int) -> Part:
+        x = torch.randn(n, N_FEATURES, generator=generator)
+        scores = torch.tanh(x @ hidden) @ out
+        scores = scores + noise * torch.randn(scores.shape, generator=generator)
+        return Part(Inputs(x), scores[:, 0] if task == "regression" else scores.argmax(1))
+
+    n_test = N_TEST[number // 2 % len(N_TEST)]
+    return World(f"generated {number}", spec, rows(N_MORE * n_train), rows(N_FRESH), n_train, n_test)
 
 
-def learned(world: World, train: Part, seed: int) -> SoloLearner:
+def real(folder: Path, number: int) -> World:
+    """A table of which most rows stay fresh."""
+    file, target = list(REAL.items())[number]
+    config = DataConfig.model_validate({"source": str(folder / file), "target": target})
+    with tempfile.TemporaryDirectory() as store:
+        data = prepare(config, Path.cwd(), Path(store)).development()
+        n_train = N_TRAIN[number % 2]
+        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(number))
+        learned, rest = order[: N_MORE * n_train], order[N_MORE * n_train :]
+        train, fresh = (Part(data.train.inputs.take(rows), data.train.target[rows]) for rows in (learned, rest))
+        return World(file.split("/")[0], data.spec, train, fresh, n_train, N_TEST[number % len(N_TEST)])
+
+
+def worlds(n_sets: int, folder: Path | None) -> Iterator[World]:
+    """`n_sets` problems, real ones first where there is a folder of them."""
+    n_real = 0 if folder is None else min(len(REAL), n_sets)
+    for number in range(n_real):
+        assert folder is not None
+        yield real(folder, number)
+    for number in range(n_sets - n_real):
+        yield generated(number)
+
+
+def learned(world: World, n_rows: int, seed: int) -> SoloLearner:
     """The MLP default, trained for a few epochs."""
     metric = objective_for("auto", world.spec.task).metric
     settings = TrainSettings(metric=metric, max_epochs=EPOCHS, patience=EPOCHS)
-    learner = SoloLearner(default_trial("mlp", world.spec, seed), train, world.spec, settings, CPU)
+    config = default_trial("mlp", world.spec, seed)
+    learner = SoloLearner(config, world.train.take(slice(0, n_rows)), world.spec, settings, CPU)
     for _ in range(EPOCHS):
         learner.train_epoch()
     return learner
@@ -100,88 +150,94 @@ class Tally:
         return f"{self.hits / max(1, self.tries):.1%} of {self.tries}"
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Count, and print two Markdown tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks honesty", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sets", type=int, default=20)
-    parser.add_argument("--draws", type=int, default=40)
-    parser.add_argument("--confidence", type=float, default=0.95)
-    parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    covered: dict[str, Tally] = defaultdict(Tally)
-    moved: dict[str, Tally] = defaultdict(Tally)
-    gains: list[float] = []
-    for number in range(chosen.sets):
-        gains.append(_one(number, chosen.draws, chosen.confidence, covered, moved))
-        print(f"set {number}: {covered['all']} covered, {moved['A/A, promoted']} A/A promoted", flush=True)
-    print(f"\n| interval of | holds the fresh score, at {chosen.confidence:.0%} |\n|---|---|")
-    for name, tally in covered.items():
-        print(f"| {name} | {tally} |")
-    print(f"\n| `beats: champion` at confidence {chosen.confidence:g} | share of comparisons |\n|---|---|")
-    for name, tally in moved.items():
-        print(f"| {name} | {tally} |")
-    median = sorted(gains)[len(gains) // 2]
-    print(f"\nMedian true gain of the better one, in standard errors of a comparison: {median:.1f}")
-    if chosen.json:
-        found = {name: [t.hits, t.tries] for name, t in (covered | moved).items()}
-        chosen.json.write_text(json.dumps(found | {"gains": gains}, indent=1))
+@dataclass
+class Counts:
+    """What was counted over all data sets."""
+
+    covered: dict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    twins: Tally = field(default_factory=Tally)
+    """A/A."""
+    equal: Tally = field(default_factory=Tally)
+    """Of those, the pairs whose true difference is under `EQUAL` standard errors: trainings differ, too."""
+    worse: Tally = field(default_factory=Tally)
+    """Of those, the challengers that are truly worse."""
+    power: dict[float, Tally] = field(default_factory=lambda: defaultdict(Tally))
+    """By the lower end of the true lead, in standard errors."""
+
+    def add(self, world: World, seed: int, draws: int, confidence: float) -> None:
+        """Learn one data set, and draw its tests."""
+        generator = torch.Generator().manual_seed(seed)
+        objective = objective_for("auto", world.spec.task)
+        models = [learned(world, world.n_train, k) for k in range(N_SEEDS)]
+        models.append(learned(world, len(world.train), 0))
+        truths = [_scores(model, world.fresh, world.spec) for model in models]
+        sign = 1 if objective.direction == "maximize" else -1
+        truth = [sign * scores[objective.metric] for scores in truths]
+        passed: list[bool] = []
+        error = 0.0
+        for draw in range(draws):
+            test = world.draw(generator)
+            outputs = [model.outputs(test)[0] for model in models]
+            how: dict[str, Any] = {"confidence": confidence, "n_resamples": N_RESAMPLES, "seed": draw}
+            for name, interval in score_intervals(outputs[0], test.target, world.spec, **how).items():
+                held = interval.low <= truths[0][name] <= interval.high
+                self.covered["all"].add(held)
+                self.covered[name].add(held)
+            for one, other in combinations(range(N_SEEDS), 2):
+                seen = compare(outputs[one], outputs[other], test.target, world.spec, objective, **how)
+                lead = (truth[one] - truth[other]) / max(_standard_error(seen), 1e-12)
+                for won, led in ((beats(seen, confidence), lead), (seen.difference.high < 0, -lead)):
+                    self.twins.add(won)
+                    if abs(led) < EQUAL:
+                        self.equal.add(won)
+                    if led <= 0:
+                        self.worse.add(won)
+            seen = compare(outputs[-1], outputs[0], test.target, world.spec, objective, **how)
+            passed.append(beats(seen, confidence))
+            error += _standard_error(seen) / draws
+        lead = (truth[-1] - truth[0]) / max(error, 1e-12)
+        size = max((size for size in SIZES if size <= lead), default=-float("inf"))
+        for won in passed:
+            self.power[size].add(won)
 
 
-def _one(number: int, draws: int, confidence: float, covered: dict[str, Tally], moved: dict[str, Tally]) -> float:
-    """Count on one data set; the better challenger's true gain in standard errors."""
-    world, n_train, n_test = make_world(number)
-    generator = torch.Generator().manual_seed(10_000 + number)
-    objective = objective_for("auto", world.spec.task)
-    more = world.draw(N_MORE * n_train, generator)
-    train = more.take(slice(0, n_train))
-    champion, twin = learned(world, train, 0), learned(world, train, 1)
-    better = learned(world, more, 0)
-    fresh = world.draw(N_FRESH, generator)
-    truth = {name: _scores(model, fresh, world.spec) for name, model in (("champion", champion), ("twin", twin))}
-    truth["better"] = _scores(better, fresh, world.spec)
-    sign = 1 if objective.direction == "maximize" else -1
-    gain = {n: sign * (truth[n][objective.metric] - truth["champion"][objective.metric]) for n in ("twin", "better")}
-    width = 0.0
-    for draw in range(draws):
-        test = world.draw(n_test, generator)
-        outputs = {
-            "champion": champion.outputs(test)[0],
-            "twin": twin.outputs(test)[0],
-            "better": better.outputs(test)[0],
-        }
-        how = {"confidence": confidence, "n_resamples": N_RESAMPLES, "seed": draw}
-        for name, interval in score_intervals(outputs["champion"], test.target, world.spec, **how).items():
-            held = interval.low <= truth["champion"][name] <= interval.high
-            covered["all"].add(held)
-            covered[name].add(held)
-        promoted = {name: _promoted(outputs, name, test, world.spec, objective, confidence, draw) for name in gain}
-        moved["A/A, promoted"].add(promoted["twin"][0])
-        moved["A/A, promoted though worse on fresh rows"].add(promoted["twin"][0] and gain["twin"] <= 0)
-        if gain["better"] > 0:
-            moved["better one, promoted"].add(promoted["better"][0])
-        width += promoted["better"][1] / draws
-    return gain["better"] / max(width, 1e-12)
-
-
-def _promoted(
-    outputs: dict[str, Tensor],
-    name: str,
-    test: Part,
-    spec: DataSpec,
-    objective: Objective,
-    confidence: float,
-    seed: int,
-) -> tuple[bool, float]:
-    """What the gate ``{beats: champion, confidence: ...}`` says, and the standard error of the difference."""
-    seen = compare(
-        outputs[name], outputs["champion"], test.target, spec, objective, confidence=confidence,
-        n_resamples=N_RESAMPLES, seed=seed,
-    )  # fmt: skip
-    passed = seen.difference.value > 0 and seen.probability_better > confidence
-    reach = 2 * NormalDist().inv_cdf((1 + confidence) / 2)
-    return passed, (seen.difference.high - seen.difference.low) / reach
+def _standard_error(seen: Comparison) -> float:
+    """Of the difference."""
+    reach = 2 * NormalDist().inv_cdf((1 + seen.difference.confidence) / 2)
+    return (seen.difference.high - seen.difference.low) / reach
 
 
 def _scores(model: SoloLearner, part: Part, spec: DataSpec) -> dict[str, float]:
     return {k: float(v[0]) for k, v in validation_metrics(model.outputs(part), part.target, spec).items()}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Count, and print Markdown tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks honesty", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sets", type=int, default=20)
+    parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--confidence", type=float, default=0.95)
+    parser.add_argument(
+        "--data", type=Path, help="folder with real tables: adult, california_housing, diamonds, letter"
+    )
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    counts = Counts()
+    for number, world in enumerate(worlds(chosen.sets, chosen.data)):
+        counts.add(world, 10_000 + number, chosen.draws, chosen.confidence)
+        print(f"{world.name}: {counts.covered['all']} covered so far, {counts.twins} twins promoted", flush=True)
+    print(f"\n| interval of | holds the fresh score, at {chosen.confidence:.0%} |\n|---|---|")
+    for name, tally in counts.covered.items():
+        print(f"| {name} | {tally} |")
+    print(f"\n| `beats: champion` at confidence {chosen.confidence:g} | is passed |\n|---|---|")
+    print(f"| by a twin with another seed | {counts.twins} |")
+    print(f"| by a twin that is as good, within {EQUAL:g} standard errors | {counts.equal} |")
+    print(f"| by a twin that is worse | {counts.worse} |")
+    for size, tally in sorted(counts.power.items()):
+        lead = "of no true lead" if size < 0 else f"of a true lead from {size:g} standard errors"
+        print(f"| by the better trained, {lead} | {tally} |")
+    if chosen.json:
+        power = {f"lead {size}": tally for size, tally in counts.power.items()}
+        tallies = {**counts.covered, "twins": counts.twins, "equal": counts.equal, "worse": counts.worse, **power}
+        chosen.json.write_text(json.dumps({name: [t.hits, t.tries] for name, t in tallies.items()}, indent=1))

@@ -172,6 +172,8 @@ class TrackingConfig(_Section):
     uri: str = "sqlite:///mlruns/mlflow.db"
     models: Literal["all", "best"] | Annotated[str, Field(pattern=r"^top-[1-9]\d{0,3}$")] = "all"
     """all: every completed trial's model. top-N: those among the N best when they finish. best: finalists only."""
+    plots: bool = True
+    """Draw Optuna's interactive plots when a search ends: a page of 5 MB, two seconds."""
 
 
 class Gate(_Section):
@@ -185,7 +187,7 @@ class Gate(_Section):
     """A column, or the target: the metric is bounded on the rows of each of its levels or bins, not on all at once."""
     beats: Literal["champion"] | None = None
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """Of the paired bootstrap on the same sealed rows: the share of resamples in which the challenger is better."""
+    """The two-sided interval of the paired bootstrap's difference on the same sealed rows must lie above 0."""
 
     @model_validator(mode="before")
     @classmethod

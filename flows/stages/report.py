@@ -23,6 +23,7 @@ from pipeline.text import markdown
 
 SUMMARY = "summary.md"
 HISTORY = "history.svg"
+PLOTS = "plots.html"
 REPORT = "report.html"
 CARD = "model-card.md"
 
@@ -68,6 +69,8 @@ def report_stage(
         "report/model-card.md": card,
     }
     files |= _write_explanation(directory)
+    if experiment.config.tracking.plots:
+        files |= _write_plots(directory, state.id, records, evaluation.metric)
     if moved is not None:
         files["report/drift.json"] = directory / DRIFT
         tags["automl.drift"] = moved.data.line
@@ -81,6 +84,17 @@ def _write_history(directory: Path, records: list[TrialRecord], heading: str) ->
     from flows.report.page import picture
 
     write_atomic(directory / HISTORY, picture(history(records, heading)).encode())
+
+
+def _write_plots(directory: Path, search: str, records: list[TrialRecord], metric: str) -> dict[str, Path]:
+    """Optuna's plots by artifact path."""
+    from pipeline.search.plots import plots
+
+    page = plots(directory, search, records, metric)
+    if page is None:
+        return {}
+    write_atomic(directory / PLOTS, page.encode())
+    return {"plots/plots.html": directory / PLOTS}
 
 
 def _write_explanation(directory: Path) -> dict[str, Path]:

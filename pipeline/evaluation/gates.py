@@ -13,6 +13,7 @@ from pipeline.data.slicing import Slicing
 from pipeline.data.spec import Task
 from pipeline.errors import ConfigError
 from pipeline.evaluation.finalists import Evaluation
+from pipeline.evaluation.intervals import Comparison
 from pipeline.evaluation.slices import MIN_ROWS, Sliced
 from pipeline.objective import COSTS, QUANTITIES, metrics_for
 from pipeline.text import MAX_SHOWN, shown
@@ -113,8 +114,17 @@ def _slices(gate: Gate, column: str, sliced: Sliced | None) -> GateResult:
     )
 
 
+def beats(comparison: Comparison, confidence: float) -> bool:
+    """Whether the two-sided interval of the difference, at this confidence, lies above 0.
+
+    The same model with another seed, which beats itself by the luck of the test rows half of the time, then passes at
+    most ``(1 - confidence) / 2`` by that luck, and a little more by truly being the luckier one of two trainings.
+    """
+    return comparison.difference.value > 0 and comparison.probability_better > (1 + confidence) / 2
+
+
 def _beats_champion(gate: Gate, evaluation: Evaluation) -> GateResult:
-    name = f"beats champion with probability > {gate.confidence:g}"
+    name = f"beats champion at {gate.confidence:.3g} confidence"
     if evaluation.champion is None:
         return GateResult(gate=name, passed=True, evidence="there is no champion yet")
     if evaluation.versus_champion is None:
@@ -126,7 +136,7 @@ def _beats_champion(gate: Gate, evaluation: Evaluation) -> GateResult:
     comparison = evaluation.versus_champion
     return GateResult(
         gate=name,
-        passed=comparison.difference.value > 0 and comparison.probability_better > gate.confidence,
+        passed=beats(comparison, gate.confidence),
         evidence=(
             f"difference to v{evaluation.champion}: {comparison.difference} {evaluation.metric}, better in "
             f"{comparison.probability_better:.1%} of resamples{evaluation.compared_rows}"
