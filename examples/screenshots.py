@@ -1,9 +1,13 @@
-"""Pictures of a scheduled search in Prefect's UI, by headless Chromium: the flow run with its stages, its artifacts,
-and the deployment with its schedule.
+"""Pictures of a search, by headless Chromium: in MLflow its trials, the parent run, a comparison of trials, a finalist,
+Optuna's plots and the registered model; the report; and, after a scheduled run, what Prefect shows.
+
+    automl run examples/digits.yaml
+    automl ui                                            # and, elsewhere:
+    python examples/screenshots.py digits examples/screenshots
 
     automl schedule examples/digits.yaml --cron "0 3 * * *"
     automl up                                            # and, elsewhere, run the deployment once
-    python examples/screenshots.py digits examples/screenshots
+    python examples/screenshots.py digits examples/screenshots --of prefect
 """
 
 from __future__ import annotations
@@ -28,8 +32,11 @@ from websockets.sync.client import ClientConnection, connect
 from flows.search_flow import artifact_key
 
 PATIENCE_S = 60.0
-SETTLE_S = 2.0
+SETTLE_S = 5.0
 """Charts are drawn after the text is there."""
+
+CLOSE_ASSISTANT = "document.querySelector('[data-component-id=\"mlflow.assistant.chat_panel.close\"]')?.click()"
+"""MLflow 3.17 opens a panel beside every page until it is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +77,11 @@ class Page:
             time.sleep(0.2)
 
     def take(self, url: str, shot: Shot, width: int) -> bytes:
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+        size = {"width": width, "height": shot.height, "deviceScaleFactor": 1}
+        self.call("Emulation.setDeviceMetricsOverride", **size, mobile=False)
         self.call("Page.navigate", url=url + shot.path)
         self.wait_for(shot.wait_for)
+        self.value(CLOSE_ASSISTANT)
         time.sleep(SETTLE_S)
         clip = {"x": 0, "y": 0, "width": width, "height": shot.height, "scale": 1}
         return base64.b64decode(self.call("Page.captureScreenshot", format="png", clip=clip)["data"])
@@ -112,7 +121,39 @@ def browser(width: int) -> Iterator[Page]:
             process.wait()
 
 
-def shots(api: str, experiment: str) -> list[Shot]:
+def mlflow_shots(api: str, experiment: str) -> list[Shot]:
+    """The pages of an experiment's last search."""
+    named = urllib.parse.quote(experiment)
+    number = _json(f"{api}/experiments/get-by-name?experiment_name={named}")["experiment"]["experiment_id"]
+
+    def runs(role: str, order: str, *more: str) -> list[dict[str, Any]]:
+        filters = " and ".join([f"tags.`automl.role` = '{role}'", *more])
+        found = _json(
+            f"{api}/runs/search",
+            {"experiment_ids": [number], "filter": filters, "order_by": [order], "max_results": 8},
+        )
+        return list(found.get("runs", []))
+
+    parent = runs("search", "attributes.start_time DESC")[0]
+    tags = {tag["key"]: tag["value"] for tag in parent["data"]["tags"]}
+    of_search = f"tags.`automl.search` = '{tags['automl.search']}'"
+    best = runs("trial", "metrics.objective DESC", of_search, "tags.`automl.state` = 'COMPLETE'")
+    finalist = runs("finalist", "attributes.start_time ASC", of_search)[0]
+    compared = urllib.parse.quote(json.dumps([run["info"]["run_id"] for run in best]))
+    numbers = urllib.parse.quote(json.dumps([number]))
+    listed = urllib.parse.quote(f"{of_search} and tags.`automl.role` = 'trial'")
+    at = f"/#/experiments/{number}/runs"
+    return [
+        Shot("trials", f"{at}?searchFilter={listed}&orderByKey=metrics.%60objective%60&orderByAsc=false", "#0"),
+        Shot("parent", f"{at}/{parent['info']['run_id']}", "automl.result", 1300),
+        Shot("comparison", f"/#/compare-runs?runs={compared}&experiments={numbers}", "Parallel Coordinates", 1000),
+        Shot("finalist", f"{at}/{finalist['info']['run_id']}", "automl.role", 1300),
+        Shot("plots", f"{at}/{parent['info']['run_id']}/artifacts/plots/plots.html", "plots.html", 1000),
+        Shot("registry", f"/#/models/{named}", "champion"),
+    ]
+
+
+def prefect_shots(api: str, experiment: str) -> list[Shot]:
     """The pages of a deployment's last run that searched."""
     deployment = _json(f"{api}/deployments/name/automl/{urllib.parse.quote(experiment)}")
     runs = _json(
@@ -147,17 +188,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--of", choices=["mlflow", "prefect"], default="mlflow")
     parser.add_argument("--prefect", default="http://127.0.0.1:4200")
+    parser.add_argument("--mlflow", default="http://127.0.0.1:5000")
     parser.add_argument("--width", type=int, default=1400)
     parser.add_argument("--only", nargs="*", help="names of pictures")
     arguments = parser.parse_args()
-    wanted = [
-        s for s in shots(f"{arguments.prefect}/api", arguments.experiment) if s.name in (arguments.only or [s.name])
-    ]
+    if arguments.of == "mlflow":
+        address = arguments.mlflow
+        found = mlflow_shots(f"{address}/api/2.0/mlflow", arguments.experiment)
+    else:
+        address = arguments.prefect
+        found = prefect_shots(f"{address}/api", arguments.experiment)
     with browser(arguments.width) as page:
-        for shot in wanted:
+        for shot in found:
+            if shot.name not in (arguments.only or [shot.name]):
+                continue
             target = arguments.folder / f"{shot.name}.png"
-            target.write_bytes(page.take(arguments.prefect, shot, arguments.width))
+            target.write_bytes(page.take(address, shot, arguments.width))
             print(target)
 
 

@@ -20,7 +20,7 @@ from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from pipeline.records import TrialRecord
-from pipeline.search.importance import FAMILY, MIN_TRIALS, importances
+from pipeline.search.importance import FAMILY, importances
 from pipeline.search.study import JOURNAL
 
 MOST: Final = 6
@@ -67,7 +67,7 @@ def plots(directory: Path, name: str, records: Iterable[TrialRecord], metric: st
 def _of_search(
     study: optuna.Study, by_family: dict[str, optuna.Study], complete: Sequence[TrialRecord], metric: str
 ) -> Iterator[tuple[str, Figure]]:
-    yield "History", visualization.plot_optimization_history(list(by_family.values()), target_name=metric)
+    yield "History", visualization.plot_optimization_history(study, target_name=metric)
     yield "Share of trials that reach a score", visualization.plot_edf(list(by_family.values()), target_name=metric)
     yield "Score against size", _pareto(study, complete, metric)
     yield "Timeline", visualization.plot_timeline(study)
