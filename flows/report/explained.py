@@ -15,8 +15,8 @@ MOST_DRAWN = 20
 
 
 def explanation(material: Material) -> str:
-    found = material.explanation
-    if found is None:
+    found, evaluation = material.explanation, material.evaluation
+    if found is None or evaluation is None or found.trial != evaluation.winner.trial:
         return ""
     if found.importance is not None:
         return section(TITLE, _importance(found, found.importance))

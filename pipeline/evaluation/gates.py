@@ -104,13 +104,13 @@ def _slices(gate: Gate, column: str, sliced: Sliced | None) -> GateResult:
         return GateResult(gate=name, passed=False, evidence=f"{gate.metric} is undefined on {undefined[0].name}")
     scores = {s.name: s.test[gate.metric] for s in read}
     failed = [said for said, score in scores.items() if not _within(gate, score.value)]
-    ends = (min, max) if gate.min is not None and gate.max is not None else (min,) if gate.min is not None else (max,)
-    extremes = [end(read, key=lambda s: s.test[gate.metric or ""].value) for end in ends]
-    said = " and ".join(f"{s.name}: {s.test[gate.metric]} on {s.n_rows} rows" for s in extremes)
+    ends = [*([("lowest", min)] if gate.min is not None else []), *([("highest", max)] if gate.max is not None else [])]
+    extremes = [(word, end(read, key=lambda s: s.test[gate.metric or ""].value)) for word, end in ends]
+    found = " and ".join(f"{word} {s.name}: {s.test[gate.metric]} on {s.n_rows:,} rows" for word, s in extremes)
     return GateResult(
         gate=name,
         passed=not failed,
-        evidence=f"{len(read) - len(failed)} of {len(read)} slices with {MIN_ROWS} test rows or more; {said}",
+        evidence=f"holds on {len(read) - len(failed)} of {len(read)} slices with {MIN_ROWS} test rows or more; {found}",
     )
 
 

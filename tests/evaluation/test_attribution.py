@@ -30,14 +30,14 @@ SERIES = DataSpec(
 
 
 class Corner(Model):
-    """Class by a curved function of the upper left four pixels; the others do not count."""
+    """Class by a curved function of the first four pixels of the first row; the others do not count."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.tensor([1.0, -1.0, 0.5]))
 
     def forward(self, inputs: Inputs) -> Tensor:
-        corner = inputs.x[:, 0, :2, :2].flatten(1)
+        corner = inputs.x[:, 0, 0, :4]
         return torch.tanh(corner.sum(1))[:, None] * self.weight
 
 
@@ -49,6 +49,15 @@ class SecondFeature(Model):
         valid = torch.arange(inputs.x.shape[1]) < inputs.lengths[:, None]
         mean = (inputs.x[:, :, 1] * valid).sum(1) / inputs.lengths
         return torch.stack([-mean, mean], 1)
+
+
+class LastStep(Model):
+    """The first feature of the last valid step."""
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        assert inputs.lengths is not None
+        last = inputs.x[torch.arange(len(inputs.x)), inputs.lengths - 1, 0]
+        return torch.stack([-last, last], 1)
 
 
 def pictures(n: int = 60) -> Part:
@@ -75,7 +84,7 @@ def test_a_map_is_on_the_pixels_that_decide() -> None:
     for cells in seen.mean.values():
         plane = np.array(cells)
         assert plane.sum() == pytest.approx(1, abs=1e-3)
-        assert plane[:2, :2].sum() == pytest.approx(1, abs=1e-3)
+        assert plane[0, :4].sum() == pytest.approx(1, abs=1e-3)
     assert seen.error < 0.01, "attributions add up to what they explain"
     assert {example.true for example in seen.examples} == {"a", "b", "c"}
     assert seen.by_feature == ()
@@ -91,6 +100,13 @@ def test_of_a_sequence_the_feature_that_decides_has_it_all_whatever_the_length()
     assert all(example.png is None for example in seen.examples)
 
 
+def test_the_end_of_a_map_is_the_end_of_each_sequence_however_long_it_is() -> None:
+    seen = attribute(LastStep().eval(), series(), STEPS, SERIES, seed=0)
+    for cells in seen.mean.values():
+        plane = np.array(cells)
+        assert plane[0, 6:].sum() == pytest.approx(1, abs=1e-3), "of three steps the last fills the last four cells"
+
+
 def test_a_quantity_has_one_map_of_all_rows_and_large_images_are_averaged_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -100,7 +116,7 @@ def test_a_quantity_has_one_map_of_all_rows_and_large_images_are_averaged_down(
     seen = attribute(Corner(), part, PIXELS, spec, seed=0)
     (cells,) = seen.mean.values()
     assert np.array(cells).shape == (3, 3)
-    assert cells[0][0] == pytest.approx(1, abs=1e-3)
+    assert cells[0][0] + cells[0][1] == pytest.approx(1, abs=1e-3)
     assert all(3.0 <= float(example.true) <= 7.0 for example in seen.examples)
 
 

@@ -66,10 +66,10 @@ CASES = {
         TOWN, evaluation(**by_town(Lyon=0.95, Porto=0.81)), True, "2 of 2 slices with 30 test rows or more",
     ),
     "below the floor in one town": (
-        TOWN, evaluation(**by_town(Lyon=0.95, Porto=0.79)), False, "; town = Porto: 0.79",
+        TOWN, evaluation(**by_town(Lyon=0.95, Porto=0.79)), False, "lowest town = Porto: 0.79",
     ),
     "above a ceiling in one town": (
-        Gate(slice="town", metric="accuracy", max=0.9), evaluation(**by_town(Lyon=0.95, Porto=0.7)), False, "Lyon",
+        Gate(slice="town", metric="accuracy", max=0.9), evaluation(**by_town(Lyon=0.95, Porto=0.7)), False, "highest",
     ),
     "no town with rows enough": (TOWN, evaluation(**by_town()), False, "no slice of town has 30 test rows"),
     "evaluated before there were slices": (TOWN, evaluation(), False, "the slices were not read"),

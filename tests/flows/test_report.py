@@ -218,6 +218,8 @@ def test_a_sequence_has_its_maps_and_the_shares_of_its_features(tmp_path: Path) 
 def test_without_captum_the_page_says_how_to_get_it(tmp_path: Path) -> None:
     missing = Explanation(trial=27, rows="validation rows", missing="shown with captum: pip install it")
     assert "shown with captum: pip install it" in Page(render(material(tmp_path, explanation=missing))).text
+    of_another = missing.model_copy(update={"trial": 24})
+    assert "captum" not in Page(render(material(tmp_path, explanation=of_another))).text
 
 
 def test_a_regression_shows_its_residuals(tmp_path: Path) -> None:
