@@ -24,9 +24,16 @@ from tests.packaging.scripts import (
     run_without_us,
     scores,
     train_here,
+    untrained,
+    write_arrays,
     write_digits,
+    write_idx,
     write_prices,
+    write_records,
+    write_semicolons,
     write_table,
+    write_utf16,
+    write_walks,
     write_waves,
 )
 
@@ -115,6 +122,42 @@ def test_a_script_is_formatted_and_linted_as_this_package_is(case: str, written:
 def test_a_script_leaves_other_data_alone(written: Written) -> None:
     said = "error: others.npz: this is not the file that the search trained on; rows would be other rows"
     assert written.of_other_data == f"stopped {said}\n"
+
+
+SOURCES: dict[str, tuple[Callable[[Path], None], dict[str, object], str]] = {
+    "csv, semicolons, decimal commas, Windows-1252": (
+        write_semicolons,
+        {"source": "train.csv", "target": "leaves"},
+        "mlp",
+    ),
+    "tsv, UTF-16": (write_utf16, {"source": "train.tsv", "target": "leaves"}, "mlp"),
+    "records": (write_records, {"source": "rows.jsonl.gz", "target": "leaves"}, "mlp"),
+    "records, a quantity, by group": (
+        write_records,
+        {"source": "rows.jsonl.gz", "target": "age", "split": {"by": "group", "column": "code"}},
+        "mlp",
+    ),
+    "records, by time": (
+        write_records,
+        {"source": "rows.jsonl.gz", "target": "leaves", "split": {"by": "time", "column": "age"}},
+        "mlp",
+    ),
+    "records of steps": (write_walks, {"source": "walks.jsonl", "target": "up"}, "lstm"),
+    "arrays, a table": (write_arrays, {"source": "flat.npz"}, "mlp"),
+    "arrays, sequences": (write_arrays, {"source": "steps.npz", "target": "mood", "split": {"by": "random"}}, "cnn"),
+    "arrays, images in colour": (write_arrays, {"source": "colours.npz"}, "cnn"),
+    "idx": (write_idx, {"source": "few-images-idx3-ubyte.gz"}, "lstm"),
+    "scikit-learn's table": (write_idx, {"source": "sklearn:wine"}, "mlp"),
+    "scikit-learn's images": (write_idx, {"source": "sklearn:digits"}, "mlp"),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_a_script_reads_and_prepares_every_source_as_the_search_did(case: str, tmp_path: Path) -> None:
+    write, data, family = SOURCES[case]
+    write(tmp_path)
+    script = untrained(tmp_path, {"data": data}, family).script(tmp_path / "retrain.py")
+    assert script.difference < 1e-6
 
 
 def refused(trained: Trained, folder: Path, match: str) -> None:
