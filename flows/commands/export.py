@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from flows.commands.loading import experiment_name, find_search
-from flows.commands.models import find_version, open_registry
+from flows.commands.models import check_writable, find_version, open_registry
 from flows.commands.shown import Shown, lines
 from flows.stages.evaluate import read_evaluation
 from flows.workspace import Workspace, find_workspace
@@ -72,8 +72,9 @@ def export_script(model: str, trial: int | None, output: Path, tracking_uri: str
     Raises:
         InputError: no such model or trial, its search or its data is not here any more, or a script cannot read it.
     """
-    if output.suffix != ".py" or output.is_dir():
+    if output.suffix != ".py":
         raise InputError(f"a script must be a .py file, but got {shown(output.name)}", "rename it")
+    check_writable(output)
     workspace = find_workspace()
     if trial is None:
         state, trial = _origin(workspace, model, tracking_uri)

@@ -72,6 +72,11 @@ def _check_output(output: Path) -> None:
     """Raises InputError where predictions cannot be written, before they are made."""
     if output.suffix not in {".csv", ".parquet"}:
         raise InputError(f"the output must be a .csv or .parquet file, but got {shown(output.name)}", "rename it")
+    check_writable(output)
+
+
+def check_writable(output: Path) -> None:
+    """Raises InputError where a file cannot be written."""
     if output.exists() and not output.is_file():
         raise InputError(f"the output {shown(str(output))} exists and is no file", "choose another name")
     folder = next(parent for parent in output.absolute().parents if parent.exists())

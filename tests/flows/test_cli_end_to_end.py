@@ -151,8 +151,10 @@ def test_conformal_sets_are_served_as_predicted_and_their_coverage_was_measured_
     for metrics in first.finalists.values():
         assert metrics["test/coverage_lo"] <= metrics["test/coverage"] <= metrics["test/coverage_hi"]
         assert 1 <= metrics["test/set_size"] <= 2
-    summary = Path(first.done.json["report"]).read_text()
-    assert "Conformal sets that ask for 0.8 of the rows" in summary
+    summary = Path(first.done.json["report"])
+    assert "Conformal sets that ask for 0.8 of the rows" in summary.read_text()
+    for name in ("report.html", "model-card.md"):
+        assert "conformal sets were to hold 0.8 of the rows" in summary.with_name(name).read_text().lower()
 
 
 @pytest.mark.parametrize(

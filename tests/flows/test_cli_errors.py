@@ -55,6 +55,7 @@ ARGUMENTS = {
     "a script before the first run": (["export", "small", "--script", "out.py"], "no registered models"),
     "a script of a trial of no search": (["export", "small", "--script", "out.py", "--trial", "0"], "automl run"),
     "a script that is none": (["export", "small", "--script", "out.txt"], "must be a .py file"),
+    "a script where nothing can be": (["export", "small", "--script", "train.csv/out.py"], "cannot be written"),
     "an export of nothing": (["export", "small"], "--script FILE.py"),
     "an export of two things": (["export", "small", "--script", "out.py", "-o", "out.onnx"], "export writes one thing"),
     "a rollback before the first run": (["rollback", "small"], "no registered models"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import subprocess
@@ -122,6 +123,21 @@ def train_here(root: Path, settings: str, family: str, **optimisation: object) -
     return Trained(record, config, root, prepared, test)
 
 
+def untrained(root: Path, settings: dict[str, object], family: str) -> Trained:
+    """As `train_here`, for scripts that nobody runs: prepared data, and the record of a training that never was."""
+    config = ExperimentConfig.model_validate({"name": "small", **settings})
+    prepared = prepare(config.data, root, root / "store")
+    model = FAMILIES[family].default(prepared.spec)
+    loss = "mse" if prepared.spec.task == "regression" else "cross_entropy"
+    trial = TrialConfig(family=family, model=model, optimisation=OptimisationConfig(loss=loss))
+    curve = (Measurement(trial=0, epoch=1, train_loss=1.0, val_loss=1.0, metrics={}, seconds=1.0),)
+    record = TrialRecord(
+        search="small-1", number=0, state="COMPLETE", config=trial, params={}, metric="accuracy", objective=0.5,
+        best_epoch=1, curve=curve, started=1.7e9, finished=1.7e9,
+    )  # fmt: skip
+    return Trained(record, config, root, prepared, 0.5)
+
+
 def run_without_us(folder: Path, commands: Sequence[Sequence[str]]) -> list[str]:
     """What each script prints, in a process that finds neither this package nor what it is built on.
 
@@ -159,6 +175,54 @@ def table(n: int, seed: int) -> pd.DataFrame:
     for column in ("wage", "town", "since"):
         frame.loc[draw.random(n) < 0.06, column] = None
     return frame
+
+
+def write_semicolons(folder: Path) -> None:
+    """As a spreadsheet in Germany saves it, with a row that has no target."""
+    frame = table(80, 4).drop(columns="note")
+    frame.loc[5, "leaves"] = None
+    text = frame.to_csv(sep=";", index=False, decimal=",").replace("Lyon", "Köln")
+    (folder / "train.csv").write_bytes(text.encode("cp1252"))
+
+
+def write_utf16(folder: Path) -> None:
+    (folder / "train.tsv").write_bytes(table(80, 4).to_csv(sep="\t", index=False).encode("utf-16"))
+
+
+def write_records(folder: Path) -> None:
+    """Truth values, nulls and numbers as JSON has them."""
+    records = json.loads(table(80, 4).assign(member=lambda frame: frame["member"] == "true").to_json(orient="records"))
+    text = "\n".join(json.dumps(record) for record in records)
+    (folder / "rows.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+
+
+def write_walks(folder: Path) -> None:
+    draw = np.random.default_rng(5)
+    walks = [draw.normal(size=(draw.integers(3, 9), 2)).cumsum(0).round(3).tolist() for _ in range(60)]
+    walks[7][1][0] = None
+    lines = [json.dumps({"steps": walk, "up": walk[-1][0] > walk[0][0]}) for walk in walks]
+    (folder / "walks.jsonl").write_text("\n".join(lines))
+
+
+def write_arrays(folder: Path) -> None:
+    draw = np.random.default_rng(6)
+    np.savez(folder / "flat.npz", x=draw.normal(size=(60, 3)), y=draw.integers(0, 2, 60))
+    np.savez(folder / "steps.npz", features=draw.normal(size=(60, 5, 2)), mood=draw.normal(size=60))
+    np.savez(
+        folder / "colours.npz",
+        images=draw.integers(0, 255, (60, 6, 6, 3), dtype=np.uint8),
+        labels=draw.integers(0, 3, 60),
+    )
+
+
+def write_idx(folder: Path) -> None:
+    digits = load_digits()
+    images, labels = digits.images[:90].astype(np.uint8), digits.target[:90].astype(np.uint8)
+    head = b"\x00\x00\x08\x03" + np.array(images.shape, ">i4").tobytes()
+    (folder / "few-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + images.tobytes()))
+    (folder / "few-labels-idx1-ubyte.gz").write_bytes(
+        gzip.compress(b"\x00\x00\x08\x01" + np.array([90], ">i4").tobytes() + labels.tobytes())
+    )
 
 
 def write_table(folder: Path) -> None:

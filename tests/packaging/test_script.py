@@ -12,21 +12,35 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from pydantic import BaseModel
 
 from pipeline.config import ExperimentConfig
 from pipeline.data.prepare import prepare
 from pipeline.data.preprocess import TabularPreprocessor
 from pipeline.errors import InputError
-from tests.conftest import REPOSITORY
+from pipeline.objective import METRICS
+from pipeline.packaging.script.scoring import MINIMISED, score
+from pipeline.packaging.script.write import TRAINS_WITH
+from pipeline.training.config import OptimisationConfig
+from pipeline.training.metrics import validation_metrics
+from tests.conftest import REPOSITORY, make_development
 from tests.packaging.scripts import (
     Trained,
     run_without_us,
     scores,
     train_here,
+    untrained,
+    write_arrays,
     write_digits,
+    write_idx,
     write_prices,
+    write_records,
+    write_semicolons,
     write_table,
+    write_utf16,
+    write_walks,
     write_waves,
 )
 
@@ -115,6 +129,68 @@ def test_a_script_is_formatted_and_linted_as_this_package_is(case: str, written:
 def test_a_script_leaves_other_data_alone(written: Written) -> None:
     said = "error: others.npz: this is not the file that the search trained on; rows would be other rows"
     assert written.of_other_data == f"stopped {said}\n"
+
+
+SOURCES: dict[str, tuple[Callable[[Path], None], dict[str, object], str]] = {
+    "csv, semicolons, decimal commas, Windows-1252": (
+        write_semicolons,
+        {"source": "train.csv", "target": "leaves"},
+        "mlp",
+    ),
+    "tsv, UTF-16": (write_utf16, {"source": "train.tsv", "target": "leaves"}, "mlp"),
+    "records": (write_records, {"source": "rows.jsonl.gz", "target": "leaves"}, "mlp"),
+    "records, a quantity, by group": (
+        write_records,
+        {"source": "rows.jsonl.gz", "target": "age", "split": {"by": "group", "column": "code"}},
+        "mlp",
+    ),
+    "records, by time": (
+        write_records,
+        {"source": "rows.jsonl.gz", "target": "leaves", "split": {"by": "time", "column": "age"}},
+        "mlp",
+    ),
+    "records of steps": (write_walks, {"source": "walks.jsonl", "target": "up"}, "lstm"),
+    "arrays, a table": (write_arrays, {"source": "flat.npz"}, "mlp"),
+    "arrays, sequences": (write_arrays, {"source": "steps.npz", "target": "mood", "split": {"by": "random"}}, "cnn"),
+    "arrays, images in colour": (write_arrays, {"source": "colours.npz"}, "cnn"),
+    "idx": (write_idx, {"source": "few-images-idx3-ubyte.gz"}, "lstm"),
+    "scikit-learn's table": (write_idx, {"source": "sklearn:wine"}, "mlp"),
+    "scikit-learn's images": (write_idx, {"source": "sklearn:digits"}, "mlp"),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_a_script_reads_and_prepares_every_source_as_the_search_did(case: str, tmp_path: Path) -> None:
+    write, data, family = SOURCES[case]
+    write(tmp_path)
+    script = untrained(tmp_path, {"data": data}, family).script(tmp_path / "retrain.py")
+    assert script.difference < 1e-6
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_scripts_metrics_are_the_searchs(metric: str) -> None:
+    task = next(task for task in ("binary", "multiclass", "regression") if task in METRICS[metric].tasks)
+    development = make_development(task)
+    spec = development.spec.model_copy(update={"target_mean": 3.0, "target_scale": 7.0})
+    outputs = torch.randn(60, spec.n_outputs, generator=torch.Generator().manual_seed(0))
+    target = development.validation.target
+    expected = validation_metrics(outputs[None], target, spec)[metric]
+    assert score(metric, outputs, target, spec) == pytest.approx(float(expected), rel=1e-6)
+    assert (metric in MINIMISED) == (METRICS[metric].direction == "minimize")
+
+
+@pytest.mark.parametrize("settings", TRAINS_WITH)
+def test_a_script_trains_with_every_choice_there_is(settings: type[BaseModel]) -> None:
+    """A choice that is added is to be added to the script's training, or left out here so that it is refused."""
+    assert TRAINS_WITH[settings] == set(settings.model_fields)
+
+
+def test_a_choice_that_the_scripts_training_does_not_know_gets_no_script(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TRAINS_WITH, OptimisationConfig, TRAINS_WITH[OptimisationConfig] - {"clip_norm"})
+    refused(written.trained["mlp, a quantity in parquet"], tmp_path, "cannot train with clip_norm: 1.0")
+    assert written.trained["cnn, images"].script(tmp_path / "retrain.py").path.exists(), "it does not clip"
 
 
 def refused(trained: Trained, folder: Path, match: str) -> None:

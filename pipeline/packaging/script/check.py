@@ -51,7 +51,7 @@ def _largest_difference(plan: Plan, name: str, made: Any, wanted: Part) -> float
             continue
         if ours is None or theirs is None or ours.shape != theirs.shape:
             raise _other(plan, f"other {field} in the {name} part")
-        apart = (ours.double() - theirs.double()).abs()
+        apart = (ours - theirs).abs()
         worst = float(apart.max()) if apart.numel() else 0.0
         if worst > CLOSE:
             at = np.unravel_index(int(apart.argmax()), apart.shape)

@@ -25,8 +25,9 @@ def score(metric: str, outputs: Tensor, target: Tensor, spec: DataSpec) -> float
                 return float(np.sqrt(metrics.mean_squared_error(true, predicted)))
             case "mae":
                 return float(metrics.mean_absolute_error(true, predicted))
-            case _:
+            case "r2":
                 return float(metrics.r2_score(true, predicted))
+        raise ValueError(f"{metric} is no metric of a quantity")
     outputs, predicted = outputs.double(), outputs.argmax(1).numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fold may lack a class, and the score is NaN there
@@ -39,6 +40,7 @@ def score(metric: str, outputs: Tensor, target: Tensor, spec: DataSpec) -> float
                 return float(metrics.f1_score(target, predicted, average="macro", zero_division=0))
             case "log_loss":
                 return float(F.cross_entropy(outputs, target))
-            case _:
+            case "roc_auc":
                 difference = outputs[:, 1] - outputs[:, 0]
                 return float(metrics.roc_auc_score(target, difference)) if len(torch.unique(target)) > 1 else np.nan
+    raise ValueError(f"{metric} is no metric of classes")

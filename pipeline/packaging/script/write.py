@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pipeline.config import ExperimentConfig
+from pipeline.config import ExperimentConfig, TrainConfig
 from pipeline.data.assemble import divide
 from pipeline.data.dataset import Dataset
 from pipeline.data.prepare import Prepared
@@ -33,7 +33,17 @@ from pipeline.packaging.script.check import check_rows
 from pipeline.packaging.script.literal import literal
 from pipeline.packaging.script.plan import Columns, Plan
 from pipeline.records import TrialRecord
+from pipeline.training.config import OptimisationConfig
 
+TRAINS_WITH: Final = {
+    OptimisationConfig: {
+        "optimizer", "lr", "weight_decay", "l1", "momentum", "beta2", "eps", "schedule", "warmup", "batch_size", "loss",
+        "label_smoothing", "class_weight_power", "clip_norm",
+    },
+    TrainConfig: {"max_epochs", "patience", "precision", "deterministic"},
+}  # fmt: skip
+"""The choices of a training that a script makes as the search did; one that is not named here must have its default."""
+_FITS: Final = {"image": "fit_images", "sequence": "fit_sequences"}
 _STORY: Final = '''"""Trains trial {label} of search {search} again: {libraries}, nothing else.
 
     python {name} [--data FILE]{test} [--seed N] [--save FILE]
@@ -84,6 +94,8 @@ def write_script(
     Raises:
         InputError: the data has changed, or cannot be read by a script, with the reason.
     """
+    for settings in (record.config.optimisation, config.train):
+        _refuse_unknown(settings)
     source, data = _read(config, root)
     read = _reader(source, data)
     target, split, _ = divide(config.data, data, with_test=config.data.test is None)
@@ -120,6 +132,14 @@ def write_script(
         np.savez_compressed(file, **parts)  # type: ignore[arg-type]
     write_atomic(path, text.encode())
     return Script(path, rows, difference)
+
+
+def _refuse_unknown(settings: OptimisationConfig | TrainConfig) -> None:
+    """Raises InputError for a choice that the script's training does not know, so that it is never left out unsaid."""
+    for name, entry in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if name not in TRAINS_WITH[type(settings)] and value != entry.get_default(call_default_factory=True):
+            raise InputError(f"a script cannot train with {name}: {value!r}", "export a trial without it")
 
 
 def _read(config: ExperimentConfig, root: Path) -> tuple[Located, Dataset]:
@@ -218,10 +238,16 @@ def _found(source: str, root: Path) -> str:
 
 
 def _fit(plan: Plan) -> str:
-    """The script's preprocessing for a kind of data."""
+    """The script's preprocessing for a kind of data.
+
+    Raises:
+        InputError: it has none.
+    """
     if plan.kind == "tabular":
         return "fit_dates_and_words" if plan.columns.datetime or plan.columns.text else "fit_table"
-    return "fit_images" if plan.kind == "image" else "fit_sequences"
+    if plan.kind not in _FITS:
+        raise InputError(f"a script cannot prepare {plan.kind} data", "")
+    return _FITS[plan.kind]
 
 
 def _text(path: Path, record: TrialRecord, plan: Plan, definitions: str, used: tuple[str, ...]) -> str:
