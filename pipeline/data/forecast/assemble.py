@@ -67,7 +67,7 @@ def assemble_forecast(config: DataConfig, data: Dataset, separate_test: Dataset 
         cycles=cycles,
     )
     dataset = _as_dataset(windows, preprocessor, data.name)
-    spec = _spec(preprocessor, target_of(dataset)[fitted], split, past, n_folds)
+    spec = _spec(preprocessor, target_of(dataset)[fitted], split, past, settled, n_folds)
     train = _part(preprocessor, spec, dataset.take(split.train))
     developed = dataset.take(np.concatenate([split.train, split.validation]))
     return Assembled(
@@ -140,7 +140,12 @@ def _part(preprocessor: ForecastPreprocessor, spec: DataSpec, dataset: Dataset) 
 
 
 def _spec(
-    preprocessor: ForecastPreprocessor, trained: npt.NDArray[Any], split: Split, past: Sequence[Piece], n_folds: int
+    preprocessor: ForecastPreprocessor,
+    trained: npt.NDArray[Any],
+    split: Split,
+    past: Sequence[Piece],
+    settled: Settled,
+    n_folds: int,
 ) -> DataSpec:
     error = lagged_error(past, preprocessor.season)
     return DataSpec(
@@ -150,6 +155,7 @@ def _spec(
         n_features=preprocessor.n_features,
         horizon=preprocessor.horizon,
         season=preprocessor.season,
+        seasons=tuple(season for season in settled.errors if preprocessor.season != season <= preprocessor.n_steps),
         naive_error=error if np.isfinite(error) else 0.0,
         target_mean=float(trained.mean()),
         target_scale=float(trained.std()) or preprocessor.scale,
