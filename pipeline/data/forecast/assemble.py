@@ -69,6 +69,7 @@ def assemble_forecast(config: DataConfig, data: Dataset, separate_test: Dataset 
     dataset = _as_dataset(windows, preprocessor, data.name)
     spec = _spec(preprocessor, target_of(dataset)[fitted], split, past, settled, n_folds)
     train = _part(preprocessor, spec, dataset.take(split.train))
+    covariates = dict.fromkeys(layout.covariates, "numeric")
     developed = dataset.take(np.concatenate([split.train, split.validation]))
     return Assembled(
         development=Development(
@@ -88,7 +89,7 @@ def assemble_forecast(config: DataConfig, data: Dataset, separate_test: Dataset 
             *_said(layout, settled, cuts, split, windows),
         ),
         known=KnownRows.of(developed.features),
-        profile=profile(developed, {}, name, is_quantity=True),
+        profile=profile(_rows(rows[steps < cuts.test_from], layout), covariates, name, is_quantity=True),
         split_hash=split.digest,
         n_rows=len(rows),
     )
@@ -101,6 +102,12 @@ def _table(data: Dataset, target: str) -> pd.DataFrame:
             f"a forecast needs a table of series, but the data is {data.kind} data", "set data.kind to auto"
         )
     return data.features.assign(**{target: target_of(data)})
+
+
+def _rows(table: pd.DataFrame, layout: Layout) -> Dataset:
+    """The rows themselves, which windows repeat many times."""
+    target = table[layout.target].to_numpy()
+    return Dataset("tabular", table[list(layout.covariates)].reset_index(drop=True), target, layout.target)
 
 
 def _test_from(steps: Steps, n_source: int, clock: Clock) -> int:
