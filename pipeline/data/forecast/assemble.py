@@ -16,7 +16,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.findings import Finding
 from pipeline.data.forecast.clock import Clock, Steps
 from pipeline.data.forecast.layout import find_layout
-from pipeline.data.forecast.parts import Cuts, divide, find_cuts
+from pipeline.data.forecast.parts import divide, find_cuts
 from pipeline.data.forecast.series import Layout, Piece, read_pieces
 from pipeline.data.forecast.settle import Settled, lagged_error, settle
 from pipeline.data.forecast.windows import Windows, cut_windows
@@ -86,7 +86,7 @@ def assemble_forecast(config: DataConfig, data: Dataset, separate_test: Dataset 
             *data.findings,
             *layout_findings,
             *gap_findings,
-            *_said(layout, settled, cuts, split, windows),
+            *_said(layout, settled, split, windows),
         ),
         known=KnownRows.of(developed.features),
         profile=profile(_rows(rows[steps < cuts.test_from], layout), covariates, name, is_quantity=True),
@@ -172,7 +172,7 @@ def _spec(
     )
 
 
-def _said(layout: Layout, settled: Settled, cuts: Cuts, split: Split, windows: Windows) -> tuple[Finding, ...]:
+def _said(layout: Layout, settled: Settled, split: Split, windows: Windows) -> tuple[Finding, ...]:
     """What was decided, and why."""
     clock, horizon = layout.clock, settled.horizon
     n_series = len(set(windows.names.tolist()))
