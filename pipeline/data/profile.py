@@ -65,7 +65,7 @@ def profile(data: Dataset, schema: Mapping[str, str], target: str, *, is_quantit
         for name, kind in schema.items():
             values = data.features[name]
             columns.append(_numeric(name, numbers(values)) if kind == "numeric" else _categorical(name, values))
-    outcome = pd.Series(data.target.ravel())
+    outcome = pd.Series(data.target)
     columns.append(_numeric(target, numbers(outcome)) if is_quantity else _categorical(target, outcome))
     return Profile(n_rows=len(data), columns=tuple(columns))
 

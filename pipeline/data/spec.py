@@ -48,7 +48,10 @@ class DataSpec(BaseModel):
     horizon: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Steps that are forecast at once; 0 where the task is another."""
     season: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Steps after which the naive forecast repeats the past; 0 where the task is another."""
+    """Steps after which the naive forecast repeats the past, from which models predict the difference; 0 where the task
+    is another."""
+    seasons: tuple[Annotated[int, Field(ge=1, le=100_000)], ...] = ()
+    """Further seasons whose naive forecasts a model is measured against; none is longer than `n_steps`."""
     naive_error: Annotated[float, Field(ge=0)] = 0.0
     """Mean absolute difference of training values one season apart: the unit of MASE (Hyndman and Koehler 2006)."""
     n_train: Annotated[int, Field(ge=1)]
@@ -91,4 +94,6 @@ class DataSpec(BaseModel):
             raise ValueError("forecasts have horizon and season >= 1, other tasks 0")
         if self.kind == "text" and (self.n_steps < 1 or self.n_tokens < 3):
             raise ValueError("texts need n_steps >= 1 and n_tokens >= 3")
+        if max((self.season, *self.seasons)) > self.n_steps and self.task == "forecast":
+            raise ValueError("no season of a forecast is longer than its n_steps")
         return self

@@ -6,6 +6,7 @@ import math
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -15,6 +16,7 @@ from pipeline.data.forecast.windows import naive_forecasts
 from pipeline.data.spec import DataSpec
 from pipeline.evaluation.intervals import Comparison, Interval, compare, score_intervals
 from pipeline.objective import Objective
+from pipeline.training.metrics import validation_metrics
 
 LEAST_BLOCKS: Final = 3
 """In a resample: fewer are nearly the test itself, each time."""
@@ -51,7 +53,8 @@ class StepError(BaseModel):
 
 
 class ForecastReading(BaseModel):
-    """The winner against the seasonal naive forecast on the same windows."""
+    """The winner against the naive forecast on the same windows: against the best one, where there are several seasons
+    to repeat."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,6 +64,8 @@ class ForecastReading(BaseModel):
     metric: str
     naive: dict[str, Interval]
     """The naive forecast's scores."""
+    tried: dict[int, float]
+    """The metric of each naive forecast, by its season."""
     versus_naive: Comparison
     """Positive where the winner is better."""
     by_step: tuple[StepError, ...]
@@ -114,15 +119,21 @@ def read_forecasts(
     n_resamples: int,
     seed: int,
 ) -> ForecastReading:
-    """Score the naive forecast as the winner was scored, and compare them.
+    """Score the naive forecasts as the winner was scored, and compare it with the best of them on these very windows:
+    the choice is to the winner's disadvantage.
 
     Args:
         dataset: the sealed windows in the order of time.
         outputs_NH: the winner's.
     """
-    # A target is the difference to the naive forecast, whose own difference is 0.
-    naive_NH = torch.full_like(outputs_NH, -spec.target_mean / spec.target_scale)
     block = block_length(dataset, spec)
+    every = {season: _naive_outputs(dataset, season, spec) for season in (spec.season, *spec.seasons)}
+    tried = {
+        season: float(validation_metrics(outputs[None], target_NH, spec)[objective.metric][0])
+        for season, outputs in every.items()
+    }
+    best = min(tried, key=lambda season: objective.rank_key(tried[season]))
+    naive_NH = every[best]
     naive = score_intervals(
         naive_NH, target_NH, spec, confidence=confidence, n_resamples=n_resamples, seed=seed, block=block
     )
@@ -141,22 +152,34 @@ def read_forecasts(
         (part - target_NH).abs().double().mean(0) * spec.target_scale for part in (outputs_NH, naive_NH)
     )
     return ForecastReading(
-        season=spec.season,
+        season=best,
         horizon=spec.horizon,
         metric=objective.metric,
         naive=naive,
+        tried=tried,
         versus_naive=versus,
         by_step=tuple(
             StepError(step=step, model=float(ours), naive=float(theirs))
             for step, (ours, theirs) in enumerate(zip(ours_H, theirs_H, strict=True), 1)
         ),
-        shown=_shown(dataset, outputs_NH, target_NH, spec),
+        shown=_shown(dataset, outputs_NH, target_NH, best, spec),
     )
 
 
-def _shown(dataset: Dataset, outputs_NH: Tensor, target_NH: Tensor, spec: DataSpec) -> tuple[Shown, ...]:
-    assert dataset.origins is not None, "windows come with their origins"
+def _naive_outputs(dataset: Dataset, season: int, spec: DataSpec) -> Tensor:
+    """The naive forecast as outputs ``(N, H)``: its standardised difference to the one that models start from."""
+    windows = _windows(dataset)
+    difference = naive_forecasts(windows, season, spec.horizon) - naive_forecasts(windows, spec.season, spec.horizon)
+    return torch.from_numpy((difference - spec.target_mean) / spec.target_scale).float()
+
+
+def _windows(dataset: Dataset) -> list[npt.NDArray[np.float64]]:
     assert isinstance(dataset.features, list), "windows are a list"
+    return dataset.features
+
+
+def _shown(dataset: Dataset, outputs_NH: Tensor, target_NH: Tensor, season: int, spec: DataSpec) -> tuple[Shown, ...]:
+    assert dataset.origins is not None, "windows come with their origins"
     shown: list[Shown] = []
     for name in sorted(dataset.origins["series"].unique())[:MOST_SERIES]:
         rows = np.flatnonzero((dataset.origins["series"] == name).to_numpy())
@@ -165,10 +188,10 @@ def _shown(dataset: Dataset, outputs_NH: Tensor, target_NH: Tensor, spec: DataSp
         chosen: list[int] = []
         while len(chosen) < MOST_WINDOWS and last - len(chosen) * spec.horizon in at:
             chosen.insert(0, at[last - len(chosen) * spec.horizon])
-        windows = [np.asarray(dataset.features[row], dtype=np.float64) for row in chosen]
-        naive = naive_forecasts(windows, spec.season, spec.horizon)
+        windows = [_windows(dataset)[row] for row in chosen]
+        start = naive_forecasts(windows, spec.season, spec.horizon)
         truth, forecast = (
-            naive + (part[chosen].double() * spec.target_scale + spec.target_mean).numpy()
+            start + (part[chosen].double() * spec.target_scale + spec.target_mean).numpy()
             for part in (target_NH, outputs_NH)
         )
         shown.append(
@@ -178,7 +201,7 @@ def _shown(dataset: Dataset, outputs_NH: Tensor, target_NH: Tensor, spec: DataSp
                 past=tuple(windows[0][-MOST_PAST:, 0].tolist()),
                 truth=tuple(truth.ravel().tolist()),
                 forecast=tuple(forecast.ravel().tolist()),
-                naive=tuple(naive.ravel().tolist()),
+                naive=tuple(naive_forecasts(windows, season, spec.horizon).ravel().tolist()),
             )
         )
     return tuple(shown)

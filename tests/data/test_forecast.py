@@ -52,7 +52,7 @@ def preprocessor_of(data: Prepared) -> ForecastPreprocessor:
     return data.preprocessor
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     n=st.integers(60, 150),
     horizon=st.integers(1, 6),

@@ -57,7 +57,7 @@ def test_metrics_of_forecasts_are_over_all_steps_in_the_targets_units() -> None:
 def test_the_naive_forecast_is_scored_in_the_targets_units_and_skill_is_against_it() -> None:
     spec, (data, ahead) = spec_of(), windows(60, ("a", "b"))
     assert data.target is not None
-    assert not isinstance(data.features, pd.DataFrame | np.ndarray)
+    assert isinstance(data.features, list)
     half = encoded(data.target / 2, spec)  # half of the naive forecast's error is taken away
     reading = read_forecasts(
         data, half, encoded(data.target, spec), spec, METRICS["mae"], confidence=0.95, n_resamples=200, seed=0
@@ -73,6 +73,20 @@ def test_the_naive_forecast_is_scored_in_the_targets_units_and_skill_is_against_
     last = [row for row, name in enumerate(data.origins["series"]) if name == "a"][-1]  # type: ignore[index]
     assert shown.truth[-HORIZON:] == pytest.approx(ahead[last], rel=1e-5)
     assert shown.past[-1] == data.features[last - 2 * 2 * HORIZON][-1, 0]
+
+
+def test_the_winner_is_held_against_the_best_of_the_naive_forecasts() -> None:
+    spec, (data, ahead) = spec_of(season=1, seasons=(SEASON, 2)), windows(60)
+    assert isinstance(data.features, list)
+    last = np.stack([np.repeat(window[-1, 0], HORIZON) for window in data.features])
+    target = encoded(ahead - last, spec)  # as a model that starts from the last value has it
+    reading = read_forecasts(data, target, target, spec, METRICS["mae"], confidence=0.95, n_resamples=200, seed=0)
+    assert data.target is not None
+    assert reading.season == SEASON
+    assert sorted(reading.tried) == [1, 2, SEASON]
+    assert reading.naive["mae"].value == pytest.approx(np.abs(data.target).mean(), rel=1e-5)
+    assert reading.tried[1] == pytest.approx(np.abs(ahead - last).mean(), rel=1e-5)
+    assert reading.naive["mae"].value < min(reading.tried[1], reading.tried[2])
 
 
 @pytest.mark.parametrize(("gain", "said"), [(0.0, "does not beat"), (1e-9, "is not surely better than")])

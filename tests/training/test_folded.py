@@ -48,6 +48,23 @@ def test_trials_equal_themselves_alone(tmp_path: Path, family: str, task: str, s
         assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
 
 
+def test_folds_that_walk_forward_train_together_as_alone(tmp_path: Path) -> None:
+    """Each fold trains on as many rows as the first one has, other ones each epoch."""
+    data, n_folds = make("forecast", "forecast"), 3
+    moments = torch.arange(len(data.train))
+    folds = (moments - 45).div(15, rounding_mode="floor").clamp(min=-1)
+    spec = data.spec.model_copy(update={"n_folds": n_folds})
+    data = replace(data, spec=spec, validation=data.train, folds=folds, moments=moments)
+    assert [data.rest(fold).tolist() for fold in range(n_folds)] == [
+        list(range(first - spec.horizon + 1)) for first in (45, 60, 75)
+    ]
+    configs = cohort_of("mlp", data, 2, 1)
+    ours = together(configs, range(2), data, tmp_path / "together", {})
+    for trial, config in enumerate(configs):
+        theirs = alone(config, trial, data, tmp_path / "alone", {})
+        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+
+
 @pytest.mark.parametrize("family", STACKED)
 def test_a_suspended_trial_goes_on_in_either_form(tmp_path: Path, family: str) -> None:
     data = cross_validated(make("image", "multiclass"))

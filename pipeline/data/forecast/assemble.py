@@ -16,7 +16,7 @@ from pipeline.data.dataset import Dataset
 from pipeline.data.findings import Finding
 from pipeline.data.forecast.clock import Clock, Steps
 from pipeline.data.forecast.layout import find_layout
-from pipeline.data.forecast.parts import Cuts, divide, find_cuts
+from pipeline.data.forecast.parts import divide, find_cuts
 from pipeline.data.forecast.series import Layout, Piece, read_pieces
 from pipeline.data.forecast.settle import Settled, lagged_error, settle
 from pipeline.data.forecast.windows import Windows, cut_windows
@@ -68,8 +68,9 @@ def assemble_forecast(config: DataConfig, data: Dataset, separate_test: Dataset 
         cycles=cycles,
     )
     dataset = _as_dataset(windows, preprocessor, data.name)
-    spec = _spec(preprocessor, target_of(dataset)[fitted], split, past, n_folds)
+    spec = _spec(preprocessor, target_of(dataset)[fitted], split, past, settled, n_folds)
     train = _part(preprocessor, spec, dataset.take(split.train))
+    covariates = dict.fromkeys(layout.covariates, "numeric")
     developed = dataset.take(np.concatenate([split.train, split.validation]))
     return Assembled(
         development=Development(
@@ -86,11 +87,11 @@ def assemble_forecast(config: DataConfig, data: Dataset, separate_test: Dataset 
             *data.findings,
             *layout_findings,
             *gap_findings,
-            *_said(layout, settled, cuts, split, windows),
+            *_said(layout, settled, split, windows),
         ),
         known=KnownRows.of(developed.features),
         slicing=Slicing(target=layout.target),  # windows overlap: no slice of them is rows of its own
-        profile=profile(developed, {}, name, is_quantity=True),
+        profile=profile(_rows(rows[steps < cuts.test_from], layout), covariates, name, is_quantity=True),
         split_hash=split.digest,
         n_rows=len(rows),
     )
@@ -103,6 +104,12 @@ def _table(data: Dataset, target: str) -> pd.DataFrame:
             f"a forecast needs a table of series, but the data is {data.kind} data", "set data.kind to auto"
         )
     return data.features.assign(**{target: target_of(data)})
+
+
+def _rows(table: pd.DataFrame, layout: Layout) -> Dataset:
+    """The rows themselves, which windows repeat many times."""
+    target = table[layout.target].to_numpy()
+    return Dataset("tabular", table[list(layout.covariates)].reset_index(drop=True), target, layout.target)
 
 
 def _test_from(steps: Steps, n_source: int, clock: Clock) -> int:
@@ -142,7 +149,12 @@ def _part(preprocessor: ForecastPreprocessor, spec: DataSpec, dataset: Dataset) 
 
 
 def _spec(
-    preprocessor: ForecastPreprocessor, trained: npt.NDArray[Any], split: Split, past: Sequence[Piece], n_folds: int
+    preprocessor: ForecastPreprocessor,
+    trained: npt.NDArray[Any],
+    split: Split,
+    past: Sequence[Piece],
+    settled: Settled,
+    n_folds: int,
 ) -> DataSpec:
     error = lagged_error(past, preprocessor.season)
     return DataSpec(
@@ -152,6 +164,7 @@ def _spec(
         n_features=preprocessor.n_features,
         horizon=preprocessor.horizon,
         season=preprocessor.season,
+        seasons=tuple(season for season in settled.errors if preprocessor.season != season <= preprocessor.n_steps),
         naive_error=error if np.isfinite(error) else 0.0,
         target_mean=float(trained.mean()),
         target_scale=float(trained.std()) or preprocessor.scale,
@@ -161,7 +174,7 @@ def _spec(
     )
 
 
-def _said(layout: Layout, settled: Settled, cuts: Cuts, split: Split, windows: Windows) -> tuple[Finding, ...]:
+def _said(layout: Layout, settled: Settled, split: Split, windows: Windows) -> tuple[Finding, ...]:
     """What was decided, and why."""
     clock, horizon = layout.clock, settled.horizon
     n_series = len(set(windows.names.tolist()))

@@ -46,7 +46,7 @@ def settle(config: ForecastConfig, clock: Clock, pieces: Sequence[Piece]) -> Set
             f"{horizon}",
             "lower data.forecast.horizon, or add rows",
         )
-    tried = (1, *calendar) if config.season == "auto" else (config.season,)
+    tried = (1, *calendar) if config.season == "auto" else tuple({1: None, config.season: None})
     fitting = [season for season in tried if season == 1 or 2 * season + horizon <= longest]
     errors = {season: naive_error(pieces, season, horizon) for season in fitting}
     best = min(errors, key=lambda season: errors[season], default=1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,9 @@ from pipeline.data.forecast.windows import Array, channels, naive_forecasts
 from pipeline.data.readers.request import MAX_CELLS
 from pipeline.data.tensors import Inputs
 from pipeline.errors import DataError
+
+AT_ONCE: Final = 4096
+"""Windows that are standardised at a time, in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,11 @@ class ForecastPreprocessor(BaseModel):
             )
         x = np.zeros((len(features), self.n_steps, self.n_features), dtype=np.float32)
         covariates = slice(1, 1 + len(self.mean))
-        for row, window in enumerate(features):
-            x[row] = window
-            x[row, :, 0] = (window[:, 0] - window[-1, 0]) / self.scale
-            x[row, :, covariates] = (window[:, covariates] - np.array(self.mean)) / np.array(self.std)
+        for start in range(0, len(features), AT_ONCE):
+            windows_NTD = np.array(features[start : start + AT_ONCE], dtype=np.float64)
+            windows_NTD[:, :, 0] = (windows_NTD[:, :, 0] - windows_NTD[:, -1:, 0]) / self.scale
+            windows_NTD[:, :, covariates] = (windows_NTD[:, :, covariates] - self.mean) / self.std
+            x[start : start + AT_ONCE] = windows_NTD
         np.nan_to_num(x, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
         lengths = torch.full((len(features),), self.n_steps, dtype=torch.int64)
         return Inputs(torch.from_numpy(x), lengths=lengths)
