@@ -35,6 +35,7 @@ CASES: dict[Kind, tuple[str, Task, tuple[Label, ...]]] = {
     "tabular": ("mlp", "binary", ("no", "yes")),
     "image": ("cnn", "multiclass", (0, 1, 2)),
     "sequence": ("lstm", "regression", ()),
+    "text": ("mlp", "multiclass", ("bad", "good", "so so")),
 }
 ALL = list(CASES)
 
@@ -50,6 +51,10 @@ def serving(kind: Kind, folder: Path, database: Path) -> tuple[Project, Path, li
     run = tracker.finish_trial(record(0), case.write(folder / "package"))
     registry = MLflowRegistry(project.uri, project.state / "registry")
     registry.move_champion("served", registry.register("served", run, "key", {}).version, None)
+    if kind == "text":
+        assert isinstance(case.features, pd.DataFrame)
+        case.features.to_csv(folder / "rows.csv", index=False)
+        return project, folder / "rows.csv", case.features.to_dict("records")
     if isinstance(case.features, pd.DataFrame):
         table = case.features.astype({"age": "Float64"})
         table.loc[0, "age"], table.loc[1, "town"] = None, None  # rows as they come
