@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pipeline.data.spec import DataSpec
 from pipeline.models.mlp import MLPConfig, most_bins, most_embedding
 from search_spaces.suggester import Suggester
@@ -14,10 +16,13 @@ MAX_BINS = 64
 def suggest_mlp(s: Suggester, spec: DataSpec) -> MLPConfig:
     """Depth, width and dropout within the spaces of Gorishniy et al. (arXiv 2106.11959: 1 to 8 layers of up to 512
     units, dropout 0 to 0.5), bins within that of their piecewise-linear encoding (arXiv 2203.05556: up to 256), numeric
-    embeddings as wide as in TabM (arXiv 2410.24210: 8 to 32)."""
+    embeddings as wide as in TabM (arXiv 2410.24210: 8 to 32). Normal scores are the first paper's scaling, robust
+    scaling with smooth clipping is RealMLP's (arXiv 2407.04491)."""
     wide = spec.n_train >= SMALL_TRAIN
-    tabular = {}
+    tabular: dict[str, Any] = {}
     if spec.kind == "tabular":
+        if any(spec.scales):
+            tabular["scaling"] = s.choice("mlp.scaling", ("quantile", "robust"))
         if most_bins(spec):
             tabular["n_bins"] = s.integer("mlp.n_bins", 0, min(MAX_BINS, most_bins(spec)))
         widths = tuple(d for d in (0, 8, 16, 32) if d <= most_embedding(spec))

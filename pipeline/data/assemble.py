@@ -30,7 +30,7 @@ from pipeline.data.preprocess import (
 )
 from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
-from pipeline.data.preprocess.tabular import bins_of, fit_tabular
+from pipeline.data.preprocess.tabular import bins_of, fit_tabular, scales_of
 from pipeline.data.preprocess.target import check_numbers, encode_labels
 from pipeline.data.preprocess.tokens import fit_tokens
 from pipeline.data.profile import Profile, profile
@@ -41,8 +41,8 @@ from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.data.values import numbers
 from pipeline.errors import DataError
 
-PREPARATION_VERSION: Final = 7
-"""Raised when the same data and config would give other tensors, or other files beside them."""
+PREPARATION_VERSION: Final = 8
+"""Raised when the same data and config would give other tensors, another `DataSpec`, or other files beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +192,7 @@ def _spec(
             "n_numeric": preprocessor.n_numeric,
             "cardinalities": preprocessor.cardinalities,
             "bins": bins_of(inputs.x.numpy(), preprocessor.n_hashed),
+            "scales": scales_of(preprocessor),
         }
     elif isinstance(preprocessor, ImagePreprocessor):
         shape = {"channels": preprocessor.channels, "height": preprocessor.height, "width": preprocessor.width}

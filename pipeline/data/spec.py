@@ -31,6 +31,10 @@ class DataSpec(BaseModel):
     bins: tuple[tuple[float, ...], ...] = ()
     """Per numeric column the inner and outer edges of its training quantiles, ascending, in scaled units: what a
     piecewise-linear encoding (arXiv 2203.05556) needs. Empty where the kind is not tabular."""
+    scales: tuple[tuple[float, ...], ...] = ()
+    """Per numeric column its training quantiles, evenly spaced from the smallest to the largest value, less the median
+    and over the distance of the quartiles; empty for a column that is no measured number. Empty as a whole where there
+    are too many columns."""
     channels: Annotated[int, Field(ge=0, le=4096)] = 0
     height: Annotated[int, Field(ge=0, le=16_384)] = 0
     width: Annotated[int, Field(ge=0, le=16_384)] = 0

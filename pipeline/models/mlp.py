@@ -26,7 +26,7 @@ from pipeline.models.tokens import TokenEmbedding
 
 
 class MLPConfig(ModelConfig):
-    """Architecture of an MLP. The last three fields are read for tabular data only, the last for texts
+    """Architecture of an MLP. The last four fields are read for tabular data only, the last for texts
     too."""
 
     n_layers: Annotated[int, Field(ge=1, le=16)] = 3
@@ -37,6 +37,8 @@ class MLPConfig(ModelConfig):
     dropout: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     residual: bool = False
     """Add a block's input to its output, from the second block on (where the widths are equal)."""
+    scaling: Literal["quantile", "robust"] = "quantile"
+    """The plain value of a numeric column: its normal score, or its own scale with far values drawn in (`OwnScale`)."""
     n_bins: Annotated[int, Field(ge=0, le=256)] = 0
     """Most quantile bins a numeric column is encoded in, beside its plain value; 0 keeps the plain value only."""
     d_numeric_embedding: Annotated[int, Field(ge=0, le=256)] = 0
@@ -144,6 +146,7 @@ class NumericEncoder(nn.Module):
         # A pure function of config and spec: not stored with the weights.
         self.register_buffer("left_FN", left_FN, persistent=False)
         self.register_buffer("per_width_FN", per_width_FN, persistent=False)
+        self.own_scale = OwnScale(spec) if config.scaling == "robust" else None
         d_in, d_embedding = 1 + n_bins, config.d_numeric_embedding
         self.d_out = spec.n_numeric * (d_embedding or d_in)
         if d_embedding:
@@ -154,15 +157,51 @@ class NumericEncoder(nn.Module):
     def bins(self, x_BF: Tensor) -> Tensor:
         """The plain value and its bins, ``(B, F, 1 + N)``: no parameter is in it."""
         x_BF1 = x_BF[:, :, None]
+        plain_BF1 = x_BF1 if self.own_scale is None else self.own_scale(x_BF)[:, :, None]
         if not self.left_FN.shape[1]:
-            return x_BF1
-        return torch.cat([x_BF1, ((x_BF1 - self.left_FN) * self.per_width_FN).clamp(0, 1)], dim=2)
+            return plain_BF1
+        return torch.cat([plain_BF1, ((x_BF1 - self.left_FN) * self.per_width_FN).clamp(0, 1)], dim=2)
 
     def forward(self, x_BF: Tensor) -> Tensor:
         x_BFN = self.bins(x_BF)
         if hasattr(self, "weight_FND"):
             x_BFN = torch.relu(torch.einsum("bfn,fnd->bfd", x_BFN, self.weight_FND) + self.bias_FD)
         return x_BFN.flatten(1)
+
+
+CLIP: Final = 3.0
+"""Where far values end up, in distances between the quartiles."""
+
+
+class OwnScale(nn.Module):
+    """From a column's normal scores back to its own scale: less the median, over the distance of the quartiles, and far
+    values drawn in smoothly (robust scaling with smooth clipping, RealMLP, arXiv 2407.04491).
+
+    The scores come from the ranks among the training quantiles by linear interpolation, so going back the same way is
+    exact within the training range; what lies outside has been brought to its ends. So one prepared table serves both
+    scalings. Columns that are no measured numbers stay as they are.
+    """
+
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__()
+        scales = spec.scales or ((),) * spec.n_numeric
+        knots_FQ = torch.zeros(len(scales), max([2, *map(len, scales)]))
+        for f, knots in enumerate(scales):
+            knots_FQ[f, : len(knots)] = torch.tensor(knots, dtype=torch.float64)
+        self.knots: Tensor
+        self.start_F: Tensor
+        self.last_F: Tensor
+        # Pure functions of the spec: not stored with the weights.
+        self.register_buffer("knots", knots_FQ.flatten(), persistent=False)
+        self.register_buffer("start_F", torch.arange(len(scales)) * knots_FQ.shape[1], persistent=False)
+        self.register_buffer("last_F", torch.tensor([len(knots) - 1 for knots in scales]), persistent=False)
+
+    def forward(self, x_BF: Tensor) -> Tensor:
+        place_BF = 0.5 * (1 + torch.erf(x_BF * 0.5**0.5)) * self.last_F
+        left_BF = torch.minimum(place_BF.long(), self.last_F - 1).clamp(min=0)
+        low_BF, high_BF = (self.knots[self.start_F + left_BF + step] for step in (0, 1))
+        own_BF = low_BF + (place_BF - left_BF) * (high_BF - low_BF)
+        return torch.where(self.last_F > 0, own_BF * (1 + (own_BF / CLIP).square()).rsqrt(), x_BF)
 
 
 def _thinned(edges: tuple[float, ...], n_bins: int) -> tuple[float, ...]:

@@ -146,6 +146,7 @@ STACK: Final = Stack(
         "mlp.norm",
         "mlp.residual",
         "mlp.n_bins",
+        "mlp.scaling",
         "mlp.d_numeric_embedding",
         "mlp.d_embedding",
     ),

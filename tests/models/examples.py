@@ -12,7 +12,8 @@ N_STEPS = 9
 SPECS: dict[Kind, DataSpec] = {
     "tabular": DataSpec(
         kind="tabular", task="multiclass", labels=("a", "b", "c"), n_numeric=4, cardinalities=(3, 7),
-        bins=((-2.0, -1.0, 0.0, 1.0, 2.0), (-2.0, 2.0), (0.0,), (-2.0, 0.0, 0.5, 2.0)), n_train=1_000, n_validation=200,
+        bins=((-2.0, -1.0, 0.0, 1.0, 2.0), (-2.0, 2.0), (0.0,), (-2.0, 0.0, 0.5, 2.0)),
+        scales=((-1.0, 0.0, 4.0), (-1.0, 1.0), (), (-9.0, -0.5, 0.5, 9.0)), n_train=1_000, n_validation=200,
     ),
     "image": DataSpec(
         kind="image", task="multiclass", labels=("a", "b", "c"), channels=2, height=12, width=9,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
+from pipeline.data.preprocess.tabular import TabularPreprocessor, fit_tabular, scales_of
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
 from pipeline.models.mlp import (
@@ -12,11 +16,13 @@ from pipeline.models.mlp import (
     CategoricalEncoder,
     MLPConfig,
     NumericEncoder,
+    OwnScale,
     SequenceEncoder,
     default,
     most_bins,
     most_embedding,
 )
+from search_spaces import Options, parameter_names
 from tests.models.examples import SPECS
 
 TABLE = SPECS["tabular"]
@@ -103,3 +109,51 @@ def test_hashed_words_are_read_as_they_are() -> None:
     )  # fmt: skip
     assert (most_bins(spec), most_embedding(spec)) == (0, 0)
     assert (default(spec).n_bins, default(spec).d_numeric_embedding) == (0, 0)
+
+
+def own_scale(raw: pd.DataFrame, training: pd.DataFrame) -> tuple[Tensor, TabularPreprocessor]:
+    fitted = fit_tabular(training, dict.fromkeys(training.columns, "numeric"))
+    spec = DataSpec(
+        kind="tabular", task="binary", labels=(0, 1), n_train=9, n_validation=9, n_numeric=fitted.n_numeric,
+        bins=((0.0,),) * fitted.n_numeric, scales=scales_of(fitted),
+    )  # fmt: skip
+    return OwnScale(spec)(fitted.transform(raw).x), fitted
+
+
+def test_robust_scaling_is_the_column_s_own_scale_with_far_values_drawn_in() -> None:
+    """Against the formula on the raw values, for columns that the normal scores bend most, with ties and outliers."""
+    rng = np.random.default_rng(0)
+    training = pd.DataFrame(
+        {
+            "income": rng.lognormal(10, 1, 5_000),
+            "count": rng.poisson(2, 5_000).astype(float),
+            "tiny": rng.normal(3, 1e-9, 5_000),
+            "mostly": np.where(rng.random(5_000) < 0.9, 7.0, rng.normal(0, 50, 5_000)),
+        }
+    )
+    raw = training.sample(1_000, random_state=0)
+    ours, _ = own_scale(raw, training)
+    for position, (name, column) in enumerate(training.items()):
+        low, median, high = np.quantile(column, (0.25, 0.5, 0.75))
+        unit = high - low or (column.max() - column.min()) / 2
+        scaled = (raw[name].to_numpy() - median) / unit
+        expected = scaled / np.sqrt(1 + (scaled / 3) ** 2)
+        # Quartiles are those of the 1,000 stored quantiles, and float32 scores far out are a little coarse.
+        np.testing.assert_allclose(ours[:, position], expected, rtol=5e-3, atol=5e-3)
+
+
+def test_robust_scaling_leaves_what_is_no_measured_number_and_ends_where_training_did() -> None:
+    training = pd.DataFrame({"a": [*np.arange(99.0), None], "b": np.arange(100.0)})
+    ours, fitted = own_scale(pd.DataFrame({"a": [None, 1e9], "b": [-1e9, 50.0]}), training)
+    assert fitted.n_numeric == 3
+    assert ours[:, 2].tolist() == [1.0, 0.0]  # the column that says where `a` is missing
+    assert ours[0, 0] == pytest.approx(0.0, abs=1e-6)  # a missing value is the median
+    ends, _ = own_scale(pd.DataFrame({"a": [98.0], "b": [0.0]}), training)
+    assert (float(ours[1, 0]), float(ours[0, 1])) == (float(ends[0, 0]), float(ends[0, 1]))
+
+
+def test_too_many_quantiles_leave_the_normal_scores_only() -> None:
+    training = pd.DataFrame(np.random.default_rng(0).normal(size=(1_000, 201)), columns=[f"c{i}" for i in range(201)])
+    assert scales_of(fit_tabular(training, dict.fromkeys(training.columns, "numeric"))) == ()
+    assert "mlp.scaling" not in parameter_names(SPECS["tabular"].model_copy(update={"scales": ()}), ("mlp",))
+    assert parameter_names(SPECS["tabular"], ("mlp",))["mlp.scaling"] == Options(("quantile", "robust"))

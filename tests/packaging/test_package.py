@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.data.spec import Kind
-from pipeline.errors import DataError, PackageError
+from pipeline.errors import DataError, InputError, PackageError
 from pipeline.packaging import load_package, package_digest
 from pipeline.packaging.conformal import Conformal
 from pipeline.packaging.contents import MAX_BYTES
+from pipeline.packaging.onnx_export import standalone_inputs
 from tests.packaging.cases import PROVENANCE, Case, make_case
 
 KINDS_AND_FAMILIES: tuple[tuple[Kind, str], ...] = (
@@ -188,3 +189,9 @@ def test_a_temperature_divides_the_logits_and_changes_no_prediction(tmp_path: Pa
     before, after = plain.predict(case.features), calibrated.predict(case.features)
     assert before["prediction"].equals(after["prediction"])
     assert after.filter(like="probability_").max().max() < before.filter(like="probability_").max().max()
+
+
+def test_a_model_of_texts_is_not_exported_as_a_file_of_numbers(tmp_path: Path) -> None:
+    predictor = load_package(make_case(tmp_path / "trial", "text", "mlp").write(tmp_path / "package"))
+    with pytest.raises(InputError, match="models of texts are not exported"):
+        standalone_inputs(predictor, ["a good film"])  # type: ignore[arg-type]

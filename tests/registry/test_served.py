@@ -36,6 +36,7 @@ CASES: dict[Kind, tuple[str, Task, tuple[Label, ...]]] = {
     "image": ("cnn", "multiclass", (0, 1, 2)),
     "sequence": ("lstm", "regression", ()),
     "forecast": ("lstm", "forecast", ()),
+    "text": ("mlp", "multiclass", ("bad", "good", "so so")),
 }
 ALL = list(CASES)
 
@@ -54,6 +55,10 @@ def serving(kind: Kind, folder: Path, database: Path) -> tuple[Project, Path, li
     if isinstance(case.features, pd.DataFrame) and kind == "forecast":
         case.features.to_csv(folder / "rows.csv", index=False)
         return project, folder / "rows.csv", json.loads(case.features.to_json(orient="records"))
+    if kind == "text":
+        assert isinstance(case.features, pd.DataFrame)
+        case.features.to_csv(folder / "rows.csv", index=False)
+        return project, folder / "rows.csv", case.features.to_dict("records")
     if isinstance(case.features, pd.DataFrame):
         table = case.features.astype({"age": "Float64"})
         table.loc[0, "age"], table.loc[1, "town"] = None, None  # rows as they come

@@ -33,8 +33,9 @@ def make(kind: str, task: str) -> Development:
     n = n_train + n_validation
     labels = {"multiclass": (0, 1, 2), "binary": (0, 1)}.get(task, ())
     edges = tuple(torch.linspace(-2, 2, 9).tolist())
+    knots = tuple(torch.linspace(-2, 2, 21).pow(3).tolist())
     shapes: dict[str, dict[str, object]] = {
-        "tabular": {"n_numeric": 4, "cardinalities": (3, 7), "bins": (edges,) * 4},
+        "tabular": {"n_numeric": 4, "cardinalities": (3, 7), "bins": (edges,) * 4, "scales": (knots, (), knots, knots)},
         "image": {"channels": 1, "height": 8, "width": 8},
         "sequence": {"n_steps": 6, "n_features": 3},
         "forecast": {"n_steps": 6, "n_features": 3, "horizon": 4, "season": 2, "naive_error": 1.0},

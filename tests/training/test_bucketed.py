@@ -15,7 +15,7 @@ from pipeline.training.stacked import shape_class
 from pipeline.training.trainer import WEIGHTS
 from search_spaces import default_trial
 from tests.models.examples import SPECS, make_batch
-from tests.training.cohorts import CPU, alone, settings
+from tests.training.cohorts import CPU, alone, cross_validated, settings
 
 SIZE = 16
 
@@ -70,6 +70,16 @@ def test_outputs_are_in_the_order_of_the_rows() -> None:
     together = learner.outputs(data.validation)[0]
     one_by_one = torch.cat([learner.outputs(data.validation.take(slice(i, i + 1)))[0] for i in range(100)])
     torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=1e-4)
+
+
+def test_a_text_trial_is_cross_validated_and_resumes(tmp_path: Path) -> None:
+    data = cross_validated(texts(60))
+    config = default_trial("mlp", data.spec, 5)
+    alone(config, 0, data, tmp_path / "cut", {0: (2, "suspend")})
+    cut = alone(config, 0, data, tmp_path / "cut", {})
+    whole = alone(config, 0, data, tmp_path / "whole", {})
+    assert whole.outcomes[0].state == "COMPLETE"
+    assert [m.val_loss for m in cut.curves[0]] == [m.val_loss for m in whole.curves[0]]
 
 
 def test_texts_train_one_by_one() -> None:

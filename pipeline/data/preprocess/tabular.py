@@ -174,6 +174,25 @@ def fit_tabular(frame: pd.DataFrame, types: Mapping[str, ColumnType]) -> Tabular
     )
 
 
+MAX_KNOTS: Final = 200_000
+"""Quantiles of all columns together that a data set's `DataSpec` may hold."""
+
+
+def scales_of(fitted: TabularPreprocessor) -> tuple[tuple[float, ...], ...]:
+    """`DataSpec.scales`: what leads from a column's normal scores back to its own scale. Where the quartiles are equal
+    the unit is half the whole range (RealMLP, arXiv 2407.04491, appendix A)."""
+    if sum(len(column.quantiles) for column in fitted.numeric) > MAX_KNOTS:
+        return ()
+    return tuple(_scaled(column) for column in fitted.numeric) + ((),) * (fitted.n_numeric - len(fitted.numeric))
+
+
+def _scaled(column: NumericColumn) -> tuple[float, ...]:
+    quantiles = np.array(column.quantiles)
+    low, high = np.quantile(quantiles, (0.25, 0.75))
+    unit = high - low or (quantiles[-1] - quantiles[0]) / 2
+    return tuple(((quantiles - column.median) / unit).tolist()) if unit > 0 else ()
+
+
 def bins_of(x: npt.NDArray[np.float32], n_hashed: int = 0) -> tuple[tuple[float, ...], ...]:
     """Edges of at most `MAX_BINS` quantile bins per column of transformed training values, ascending.
 
