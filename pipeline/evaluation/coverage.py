@@ -43,6 +43,8 @@ def check_conformal(level: float | None, spec: DataSpec) -> None:
     """
     if level is None:
         return
+    if spec.task == "forecast":
+        raise ConfigError("`evaluate.conformal` has no intervals for forecasts", "leave it out")
     if spec.n_folds:
         raise ConfigError(
             f"`evaluate.conformal` needs a validation part that was not trained on, but in {spec.n_folds} folds every "
