@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, bootstrap
 from torch import Tensor
 
 from pipeline.data.spec import DataSpec
-from pipeline.evaluation.intervals import compare, score_intervals, wilson
+from pipeline.evaluation.intervals import _balanced, compare, score_intervals, wilson
 from pipeline.objective import METRICS
 
 REGRESSION = DataSpec(kind="tabular", task="regression", n_numeric=1, target_scale=3.0, n_train=1, n_validation=1)
@@ -52,19 +53,59 @@ def test_a_faultless_model_is_not_certain_to_stay_faultless() -> None:
     assert accuracy.low == pytest.approx(1 / (1 + 1.959964**2 / 50), abs=1e-6)
 
 
-def test_the_bootstrap_equals_a_slow_reference() -> None:
+def test_the_bootstrap_of_a_difference_equals_a_slow_reference() -> None:
     generator = torch.Generator().manual_seed(1)
-    outputs, target = torch.randn(40, 1, generator=generator), torch.randn(40, generator=generator)
-    interval = score_intervals(outputs, target, REGRESSION, confidence=0.9, n_resamples=200, seed=7)["rmse"]
+    ours, theirs = torch.randn(2, 40, 1, generator=generator)
+    target = torch.randn(40, generator=generator)
+    known = {"confidence": 0.9, "n_resamples": 200, "seed": 7}
+    interval = compare(ours, theirs, target, REGRESSION, METRICS["rmse"], **known).difference  # type: ignore[arg-type]
 
     rows = torch.randint(40, (200, 40), generator=torch.Generator().manual_seed(7))
     slow = []
     for sample in rows.tolist():
-        squared = [float(outputs[i, 0] - target[i]) ** 2 for i in sample]
-        slow.append(3.0 * math.sqrt(sum(squared) / len(squared)))
+        means = [sum(float(model[i, 0] - target[i]) ** 2 for i in sample) / 40 for model in (theirs, ours)]
+        slow.append(3.0 * (math.sqrt(means[0]) - math.sqrt(means[1])))
     low, high = np.quantile(slow, [0.05, 0.95])
     assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-6)
+
+
+def test_an_accelerated_interval_is_scipys() -> None:
+    """Of squared errors with a heavy tail, where the percentile interval's ends lie 4 % and 5 % lower. The ends of
+    20,000 resamples vary by 0.5 %."""
+    generator = torch.Generator().manual_seed(1)
+    outputs, target = torch.randn(40, 1, generator=generator).exp(), torch.zeros(40)
+    interval = score_intervals(outputs, target, REGRESSION, confidence=0.9, n_resamples=20_000, seed=7)["rmse"]
+    theirs = bootstrap(
+        (outputs[:, 0].double().numpy() ** 2,), lambda x, axis: 3.0 * np.sqrt(x.mean(axis)), n_resamples=20_000,
+        confidence_level=0.9, method="BCa", rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    assert (interval.low, interval.high) == pytest.approx((theirs.low, theirs.high), rel=0.02)
     assert interval.low < interval.value < interval.high
+
+
+def test_more_rows_than_groups_hardly_change_the_acceleration(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(1)
+    outputs, target = torch.randn(1_003, 1, generator=generator).exp(), torch.zeros(1_003)
+    known = {"confidence": 0.9, "n_resamples": 2_000, "seed": 7}
+    grouped = score_intervals(outputs, target, REGRESSION, **known)["rmse"]  # type: ignore[arg-type]
+    monkeypatch.setattr("pipeline.evaluation.intervals.GROUPS", 2_000)
+    every = score_intervals(outputs, target, REGRESSION, **known)["rmse"]  # type: ignore[arg-type]
+    assert (grouped.low, grouped.high) == pytest.approx((every.low, every.high), rel=0.01)
+
+
+def test_balanced_accuracy_covers_a_true_mean_of_shares_as_often_as_it_says() -> None:
+    """Exact coverage over all outcomes of 30 rows of one class and 12 of the other, no simulation."""
+    counts, shares, covered = (30, 12), (0.9, 0.7), 0.0
+    for right in itertools.product(range(31), range(13)):
+        odds = math.prod(
+            math.comb(n, k) * p**k * (1 - p) ** (n - k) for n, k, p in zip(counts, right, shares, strict=True)
+        )
+        hits = torch.cat([torch.arange(n) < k for n, k in zip(counts, right, strict=True)])
+        target = torch.tensor([0] * counts[0] + [1] * counts[1])
+        outputs = torch.nn.functional.one_hot(torch.where(hits, target, 1 - target), 2).float()
+        interval = _balanced(outputs, target, 0.95)
+        covered += odds * (interval.low <= sum(shares) / 2 <= interval.high)
+    assert covered == pytest.approx(0.95, abs=0.015)
 
 
 def test_the_bootstrap_covers_a_true_error_about_as_often_as_it_says() -> None:
