@@ -34,6 +34,7 @@ def openml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for scheme in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr("urllib.request._opener", None)  # it keeps the proxies that it first saw
     monkeypatch.setattr("time.sleep", lambda _: None)  # scikit-learn waits a second between its attempts
     url = "https://www.openml.org/data/v1/download/99/weather.arff"
     features = [
