@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from benchmarks import augmentation, cohort, folds, honesty, prepare, quality, race, totals
-from pipeline.models.products import use_wide_vectors
 
 BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
     "augmentation": augmentation.main,
@@ -30,9 +28,6 @@ def main(arguments: Sequence[str]) -> int:
     if name not in BENCHMARKS:
         print(f"error: no benchmark is named {name!r}; choose one of {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
-    if "OPENBLAS_NUM_THREADS" not in os.environ:  # numpy reads its environment once: as workers, start anew with it
-        use_wide_vectors(os.environ)
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *arguments])
     BENCHMARKS[name](rest)
     return 0
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import WORKLOADS, PlainLoop, Workload
@@ -186,6 +187,7 @@ def main(arguments: Sequence[str]) -> None:
     seconds = 0.15 if options.quick else 0.6
     cores = os.cpu_count() or 1
     torch.set_num_threads(1)
+    threadpool_limits(1)
     keep_freed_memory()  # as the workers do; the plain loop in this process has the good of it too
     load = os.getloadavg()
     print(f"{hardware()}; load {load[0]:.1f}; n = {options.rounds} rounds of >= {seconds} s, median (min-max)\n")

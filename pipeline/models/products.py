@@ -1,14 +1,12 @@
-"""Batched matrix products on a CPU, by whichever of the two BLAS libraries at hand is the faster.
+"""Batched matrix products on a CPU, by the faster of the two BLAS libraries at hand.
 
-torch calls MKL, which leaves AVX-512 unused on processors that are not Intel's; numpy brings OpenBLAS, which uses it
-where it is told to (`use_wide_vectors`). On one Zen 5 core, products of 16 pairs of 64 x 64 float32 matrices (GFLOP/s,
-torch 2.13, numpy's OpenBLAS 0.3.31): torch 80 to 90, numpy 85 to 95 with AVX2 kernels, 120 to 230 with AVX-512.
+torch calls MKL, which leaves AVX-512 unused on processors that are not Intel's; numpy brings OpenBLAS, which uses it.
+On one Zen 5 core, products of 16 pairs of 64 x 64 float32 matrices (GFLOP/s, torch 2.13, numpy's OpenBLAS 0.3.31): torch
+80 to 90, numpy 120 to 230, and with OpenBLAS held to AVX2 85 to 95.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -16,8 +14,6 @@ import torch
 from torch import Tensor
 
 _BY_NUMPY: Final = frozenset({torch.float32, torch.float64})
-_NEEDED: Final = frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})
-"""What OpenBLAS's kernels for Skylake-X are compiled for."""
 
 
 def bmm(a_KMN: Tensor, b_KNP: Tensor, into: Tensor | None = None) -> Tensor:
@@ -33,15 +29,3 @@ def bmm(a_KMN: Tensor, b_KNP: Tensor, into: Tensor | None = None) -> Tensor:
     with np.errstate(all="ignore"):  # a member may diverge; the trainer notices
         np.matmul(a_KMN.detach().numpy(), b_KNP.detach().numpy(), out=into.numpy())
     return into
-
-
-def use_wide_vectors(environment: MutableMapping[str, str], cpuinfo: Path = Path("/proc/cpuinfo")) -> None:
-    """Let numpy use AVX-512 in a process that starts with this environment, in one thread. What is set there stays.
-
-    OpenBLAS by itself takes its AVX2 kernels on some processors that have AVX-512 (Zen 5 with numpy 2.4, for one).
-    """
-    environment.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if cpuinfo.exists():
-        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "")
-        if set(flags.split()) >= _NEEDED:
-            environment.setdefault("OPENBLAS_CORETYPE", "SkylakeX")

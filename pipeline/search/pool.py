@@ -15,7 +15,6 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from pipeline.errors import SearchError
-from pipeline.models.products import use_wide_vectors
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.devices import Slot
 from pipeline.training.messages import Answer, Calibrate, Idle, Setup, Train, Verdicts
@@ -168,8 +167,8 @@ class WorkerPool:
     def _start(self, slot: Slot) -> Worker:
         ours, theirs = socket.socketpair()
         environment = {k: v for k, v in os.environ.items() if not k.startswith(_CREDENTIAL_PREFIXES)}
-        environment |= {"OMP_NUM_THREADS": str(slot.threads), "MKL_NUM_THREADS": str(slot.threads)}
-        use_wide_vectors(environment)
+        libraries = ("OMP", "MKL", "OPENBLAS")
+        environment |= {f"{library}_NUM_THREADS": str(slot.threads) for library in libraries}
         if self._settings.deterministic:
             environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         with theirs, self._log(slot).open("ab") as log:

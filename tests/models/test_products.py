@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
-from pipeline.models.products import bmm, use_wide_vectors
-
-WIDE = "flags\t\t: fpu avx512f avx512dq avx512cd avx512bw avx512vl"
+from pipeline.models.products import bmm
 
 
 def pair(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -51,37 +44,3 @@ def test_a_member_that_overflows_is_silent_and_alone() -> None:
     product = bmm(rows, rows)
     assert product[0].isinf().all()
     assert product[1].eq(4).all()
-
-
-def test_wide_vectors_are_used_where_the_processor_has_them(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    for flags, expected in ((WIDE, "SkylakeX"), (WIDE.replace("avx512vl", "avx2"), None), ("Features : neon", None)):
-        cpuinfo.write_text(f"processor : 0\n{flags}\n")
-        environment: dict[str, str] = {}
-        use_wide_vectors(environment, cpuinfo)
-        assert environment.get("OPENBLAS_CORETYPE") == expected
-        assert environment["OPENBLAS_NUM_THREADS"] == "1"
-    environment = {}
-    use_wide_vectors(environment, tmp_path / "none")
-    assert environment == {"OPENBLAS_NUM_THREADS": "1"}
-
-
-def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(WIDE)
-    environment = {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"}
-    use_wide_vectors(environment, cpuinfo)
-    assert environment == {"OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_NUM_THREADS": "2"}
-
-
-def test_a_process_with_that_environment_computes_the_same() -> None:
-    environment = dict(os.environ)
-    use_wide_vectors(environment)
-    program = """
-import torch
-torch.set_num_threads(1)
-from pipeline.models.products import bmm
-a, b = torch.randn(8, 64, 70, dtype=torch.float64), torch.randn(8, 30, 70, dtype=torch.float64).transpose(1, 2)
-torch.testing.assert_close(bmm(a, b), torch.bmm(a, b), rtol=1e-12, atol=1e-12)
-"""
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
