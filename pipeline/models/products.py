@@ -1,7 +1,7 @@
 """Batched matrix products on a CPU, by the faster of the two BLAS libraries at hand.
 
 torch calls MKL, which leaves AVX-512 unused on processors that are not Intel's; numpy brings OpenBLAS, which uses it.
-On one Zen 5 core, products of 16 pairs of 64 x 64 float32 matrices (GFLOP/s, torch 2.13, numpy's OpenBLAS 0.3.31): torch
+On one Zen 5 core, products of 16 pairs of 64 x 64 float32 matrices (GFLOP/s; torch 2.13, OpenBLAS 0.3.31): torch
 80 to 90, numpy 120 to 230, and with OpenBLAS held to AVX2 85 to 95.
 """
 
