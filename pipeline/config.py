@@ -150,8 +150,10 @@ class EvaluateConfig(_Section):
 
     finalists: Annotated[int, Field(ge=1, le=50)] = 3
     """Best trials that are read on the sealed test, next to the best of each family."""
-    seeds: Annotated[int, Field(ge=1, le=100)] = 1
-    """How often a finalist is trained, its trial included; the winner is chosen by the mean over its seeds."""
+    seeds: Literal["auto"] | Annotated[int, Field(ge=1, le=100)] = "auto"
+    """How often a finalist is trained, its trial included; the winner is chosen by the mean over its seeds, and beats
+    the champion by more than luck in training goes. auto: three times where that adds at most a quarter to the
+    epochs of the search, else once."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
     """Resamples behind every interval."""
@@ -187,7 +189,8 @@ class Gate(_Section):
     """A column, or the target: the metric is bounded on the rows of each of its levels or bins, not on all at once."""
     beats: Literal["champion"] | None = None
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """The two-sided interval of the paired bootstrap's difference on the same sealed rows must lie above 0."""
+    """The two-sided interval of the paired bootstrap's difference on the same sealed rows must lie above 0, over the
+    winner's seeds where it was trained with several."""
 
     @model_validator(mode="before")
     @classmethod

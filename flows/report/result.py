@@ -33,11 +33,7 @@ def finalists(material: Material) -> str:
         "Validation by epoch, the winner strong; dots are the epochs whose weights were kept.",
     )
     if evaluation.versus_champion is not None:
-        comparison = evaluation.versus_champion
-        said = (
-            f"Against champion v{evaluation.champion} on the same rows: {comparison.difference} {metric}, better in "
-            f"{comparison.probability_better:.1%} of paired resamples."
-        )
+        said = f"Against champion v{evaluation.champion} on the same rows: {evaluation.versus_champion.told(metric)}."
         body += f"<p>{escaped(said)}</p>"
     if evaluation.winner.coverage is not None:
         body += f"<p>The winner's conformal {escaped(evaluation.winner.coverage.story)}</p>"

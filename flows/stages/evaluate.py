@@ -18,6 +18,7 @@ from pipeline.errors import DataError
 from pipeline.evaluation.calibration import fit_temperature
 from pipeline.evaluation.champion import Champion
 from pipeline.evaluation.finalists import Evaluation, Finalist, choose_finalists, evaluate, over_seeds
+from pipeline.evaluation.intervals import Resampling
 from pipeline.files import write_atomic
 from pipeline.packaging.conformal import fit_conformal
 from pipeline.packaging.package import write_trial_package
@@ -27,7 +28,7 @@ from pipeline.records import TrialRecord, read_records, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
 from pipeline.registry.loading import load_version
 from pipeline.search.directory import SearchState
-from pipeline.search.retraining import seed_directory, seed_records
+from pipeline.search.retraining import seed_directory, seed_records, seeds_wanted
 from pipeline.tracking.base import FinalistInfo
 from pipeline.tracking.replay import read_replay
 
@@ -41,9 +42,21 @@ def package_trial(workspace: Workspace, prepared: Prepared, record: TrialRecord)
 
 
 def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialRecord, settings: EvaluateConfig) -> Path:
-    """A finalist's package: the trial's, or one beside it with what the validation part was asked for, a temperature
-    and room for intervals or sets."""
-    package, spec, level = package_trial(workspace, prepared, record), prepared.spec, settings.conformal
+    """A finalist's package: the trial's, or one beside it with what the validation part was asked for."""
+    return _asked_of_validation(
+        package_trial(workspace, prepared, record),
+        record,
+        trial_directory(workspace.search(record.search), record.number),
+        prepared,
+        settings,
+    )
+
+
+def _asked_of_validation(
+    package: Path, record: TrialRecord, trial: Path, prepared: Prepared, settings: EvaluateConfig
+) -> Path:
+    """The package, or one in the trial's folder that has a temperature and room for intervals or sets, too."""
+    spec, level = prepared.spec, settings.conformal
     calibrate = settings.calibrate and not spec.is_quantity and not spec.n_folds
     if not calibrate and level is None:
         return package
@@ -51,9 +64,8 @@ def package_finalist(workspace: Workspace, prepared: Prepared, record: TrialReco
     logits = load_package(package).logits(validation.inputs)
     temperature = fit_temperature(logits, validation.target) if calibrate else 1.0
     conformal = None if level is None else fit_conformal(logits / temperature, validation.target, spec, level)
-    directory = trial_directory(workspace.search(record.search), record.number)
     name = "-".join(("package", *(["calibrated"] if calibrate else []), *([] if level is None else [f"{level:g}"])))
-    return write_trial_package(directory / name, record, directory, prepared, temperature, conformal)
+    return write_trial_package(trial / name, record, trial, prepared, temperature, conformal)
 
 
 def load_finalist(
@@ -86,7 +98,8 @@ def evaluate_stage(
     chosen = choose_finalists(records, objective, config.evaluate.finalists)
     packages = {r.number: package_finalist(workspace, prepared, r, config.evaluate) for r in chosen}
     models = {number: load_package(package) for number, package in packages.items()}
-    again = {r.number: _completed(seed_records(directory, r, config.evaluate.seeds)) for r in chosen}
+    n_wanted = seeds_wanted(config.evaluate.seeds, chosen, records)
+    again = {r.number: _completed(seed_records(directory, r, n_wanted)) for r in chosen}
     finalists = over_seeds(chosen, {number: list(seeds.values()) for number, seeds in again.items()}, objective)
     champion = stores.registry.champion(config.registered_model)
     n_seeds = {number: 1 + len(seeds) if seeds else 0 for number, seeds in again.items()}
@@ -99,13 +112,11 @@ def evaluate_stage(
             objective,
             trained_on=prepared.known_rows(),
             champion=None if champion is None else _champion(champion, stores.registry, workspace, directory),
-            confidence=config.evaluate.confidence,
-            n_resamples=config.evaluate.bootstrap,
-            seed=config.search.seed,
+            how=Resampling(config.evaluate.confidence, config.evaluate.bootstrap, config.search.seed),
             reason=f"finalists of {state.id}",
             ledger=workspace.sealed_readings,
             seeds={
-                record.number: _seeds(record, models[record.number], again[record.number], prepared, directory)
+                record.number: _seeds(record, models[record.number], again[record.number], prepared, experiment)
                 for record in chosen
                 if again[record.number]
             },
@@ -171,14 +182,19 @@ def _completed(seeds: Mapping[int, TrialRecord]) -> dict[int, TrialRecord]:
 
 
 def _seeds(
-    finalist: TrialRecord, model: Predictor, again: Mapping[int, TrialRecord], prepared: Prepared, directory: Path
+    finalist: TrialRecord,
+    model: Predictor,
+    again: Mapping[int, TrialRecord],
+    prepared: Prepared,
+    experiment: Experiment,
 ) -> list[tuple[float, Predictor]]:
-    """Validation score and model of every seed of a finalist, its own first."""
+    """Validation score and model of every seed of a finalist, its own first. All are calibrated alike."""
     found = [(finalist.objective or 0.0, model)]
     for k, record in again.items():
-        trial = seed_directory(directory, finalist.number, k)
+        trial = seed_directory(experiment.workspace.search(finalist.search), finalist.number, k)
         package = write_trial_package(trial / "package", record, trial, prepared)
-        found.append((record.objective or 0.0, load_package(package)))
+        asked = _asked_of_validation(package, record, trial, prepared, experiment.config.evaluate)
+        found.append((record.objective or 0.0, load_package(asked)))
     return found
 
 

@@ -50,8 +50,9 @@ def result_line(evaluated: Evaluated, promotion: Promotion) -> str:
 
 
 def _difference(comparison: Comparison) -> str:
-    d = comparison.difference
-    return f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
+    over = comparison.over_seeds
+    d = comparison.difference if over is None else over.difference
+    return f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}]{'' if over is None else f' over {over.n} seeds'}"
 
 
 def write_outcome(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flows.stages.evaluate import package_trial
 from flows.stages.experiment import Checked, Experiment, card_of, check_against_data
+from flows.stages.retrain import plan_seeds
 from flows.stores import DELIVERY_S, Stores
 from flows.workspace import Workspace
 from pipeline.config import Budget, ExperimentConfig
@@ -159,11 +160,12 @@ def search_stage(
                 stores.background.flush(DELIVERY_S)
                 stores.tracker.finish_search(state.id, "FAILED", {}, {"automl.reason": str(error)[:500]}, {})
                 raise
+            elapsed = controller.elapsed
+            if pool.workers and not stop.requested and controller.progress.complete:
+                plan_seeds(experiment, prepared, state, slots[0], stop).run(pool)  # while the workers are warm
         finished = not stop.requested
         status = "finished" if finished else "unfinished"
-        write_state(
-            directory, state.model_copy(update={"elapsed": controller.elapsed, "status": status, "reason": reason})
-        )
+        write_state(directory, state.model_copy(update={"elapsed": elapsed, "status": status, "reason": reason}))
     if not finished:
         stores.background.interrupt_search(state.id)
         raise Interrupted(f"search {state.id} is interrupted; the same command goes on with it", stop.by)

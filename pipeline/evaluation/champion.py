@@ -7,6 +7,7 @@ would look better than it is.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from pipeline.data.dataset import Features, take
 from pipeline.data.identity import KnownRows
 from pipeline.data.spec import DataSpec
-from pipeline.evaluation.intervals import Comparison, Interval, compare, score_intervals
+from pipeline.evaluation.intervals import Comparison, Interval, Resampling, compare, score_intervals
 from pipeline.objective import Objective
 from pipeline.packaging.conformal import Conformal
 
@@ -76,11 +77,8 @@ def challenge(
     target_N: Tensor,
     spec: DataSpec,
     objective: Objective,
-    *,
-    confidence: float,
-    n_resamples: int,
-    seed: int,
-    block: int = 1,
+    how: Resampling,
+    again: Sequence[Tensor] = (),
 ) -> tuple[Comparison | None, ChampionReading | None, str | None]:
     """Compare on the test rows that are new to both.
 
@@ -88,7 +86,7 @@ def challenge(
         challenger_NC: the winner's outputs for `features`.
         trained_on: the rows that the winner was trained and chosen on.
         spec: the winner's; `target_N` is encoded by it.
-        block: as in `pipeline.evaluation.intervals`.
+        again: the outputs of the winner's further seeds.
 
     Returns:
         The comparison and the champion's reading; or why there is none.
@@ -103,14 +101,10 @@ def challenge(
     at = torch.from_numpy(rows)
     theirs = _in_units_of(spec, champion.model.spec, champion.model.outputs(take(features, rows)))
     ours, target = challenger_NC[at], target_N[at]
-    scores = score_intervals(
-        theirs, target, spec, confidence=confidence, n_resamples=n_resamples, seed=seed, block=block
-    )
+    scores = score_intervals(theirs, target, spec, how)
     if objective.metric not in scores or not math.isfinite(scores[objective.metric].value):
         return None, None, f"{objective.metric} is undefined on the {len(rows)} test rows that are new to both"
-    comparison = compare(
-        ours, theirs, target, spec, objective, confidence=confidence, n_resamples=n_resamples, seed=seed, block=block
-    )
+    comparison = compare(ours, theirs, target, spec, objective, how, [outputs_NC[at] for outputs_NC in again])
     reading = ChampionReading(test=scores, n_rows=len(rows), known=all(mask is not None for mask in seen))
     return comparison, reading, None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -25,7 +26,7 @@ from pipeline.evaluation.champion import Champion, ChampionReading, Model, chall
 from pipeline.evaluation.cost import Cost, measure_cost
 from pipeline.evaluation.coverage import Coverage, measure_coverage
 from pipeline.evaluation.forecasts import ForecastReading, block_length, read_forecasts
-from pipeline.evaluation.intervals import Comparison, Interval, score_intervals
+from pipeline.evaluation.intervals import Comparison, Interval, Resampling, score_intervals
 from pipeline.evaluation.mistakes import Confusion, Residuals, confusion, residuals
 from pipeline.evaluation.pictures import Picture, mistaken
 from pipeline.evaluation.slices import Sliced, read_slices
@@ -206,9 +207,7 @@ def evaluate(
     *,
     trained_on: KnownRows | None,
     champion: Champion | None,
-    confidence: float,
-    n_resamples: int,
-    seed: int,
+    how: Resampling,
     reason: str,
     ledger: Path,
     n_bytes: Mapping[int, int],
@@ -221,89 +220,69 @@ def evaluate(
     Args:
         finalists: the winner first; their objective is what is reported as validation score.
         trained_on: the rows that the finalists were trained and chosen on; None where nobody here knows.
+        how: in blocks of rows where the task asks for them, whatever its own say.
         n_bytes: of each finalist's package.
         seeds: by trial, each of its seeds' validation score and model, the trial's own first.
         slicing: how the rows are divided for scores by slice; None for no such scores.
         gated: columns whose slices a gate asks for.
     """
     dataset, target = unseal(sealed, reason, ledger)
-    outputs = {record.number: models[record.number].outputs(dataset.features) for record in finalists}
     spec = models[finalists[0].number].spec
-    encoded, block = encode_target(spec, target), block_length(dataset, spec)
-    read = tuple(
-        Finalist(
-            trial=record.number,
-            family=record.family,
-            validation=record.objective or 0.0,
-            validation_se=record.objective_se,
-            n_params=record.n_params,
-            test=score_intervals(
-                outputs[record.number],
-                encoded,
-                spec,
-                confidence=confidence,
-                n_resamples=n_resamples,
-                seed=seed,
-                block=block,
-            ),
-            seeds=tuple(
-                SeedScore(validation=score, test=_score(model.outputs(dataset.features), encoded, spec, objective))
-                for score, model in (seeds or {}).get(record.number, ())
-            ),
-            temperature=models[record.number].temperature,
-            reliability=None if spec.is_quantity else reliability(outputs[record.number], encoded),
-            coverage=_coverage(models[record.number], outputs[record.number], encoded, confidence),
-            cost=measure_cost(models[record.number].outputs, dataset.features, n_bytes[record.number]),
-            sliced=None
-            if slicing is None or spec.task == "forecast"  # windows overlap: they are no rows to be divided
-            else read_slices(
-                outputs[record.number],
-                dataset.features,
-                encoded,
-                spec,
-                objective,
-                slicing,
-                confidence=confidence,
-                keep=gated,
-            ),
+    encoded, how = encode_target(spec, target), replace(how, block=block_length(dataset, spec))
+    outputs = {record.number: models[record.number].outputs(dataset.features) for record in finalists}
+    trained = {
+        number: [(score, model.outputs(dataset.features)) for score, model in several]
+        for number, several in (seeds or {}).items()
+    }
+    winning, further = outputs[finalists[0].number], trained.get(finalists[0].number, [])[1:]
+    read = []
+    for record in finalists:
+        model, mine = models[record.number], outputs[record.number]
+        sliced = None
+        if slicing is not None and spec.task != "forecast":  # windows overlap: they are no rows to be divided
+            sliced = read_slices(
+                mine, dataset.features, encoded, spec, objective, slicing, confidence=how.confidence, keep=gated
+            )
+        read.append(
+            Finalist(
+                trial=record.number,
+                family=record.family,
+                validation=record.objective or 0.0,
+                validation_se=record.objective_se,
+                n_params=record.n_params,
+                test=score_intervals(mine, encoded, spec, how),
+                seeds=tuple(
+                    SeedScore(validation=score, test=_score(theirs, encoded, spec, objective))
+                    for score, theirs in trained.get(record.number, ())
+                ),
+                temperature=model.temperature,
+                reliability=None if spec.is_quantity else reliability(mine, encoded),
+                coverage=_coverage(model, mine, encoded, how.confidence),
+                cost=measure_cost(model.outputs, dataset.features, n_bytes[record.number]),
+                sliced=sliced,
+            )
         )
-        for record in finalists
-    )
-    winning = outputs[finalists[0].number]
     evaluation = Evaluation(
         metric=objective.metric,
         n_rows=len(target),
-        finalists=read,
+        finalists=tuple(read),
         confusion=None if spec.is_quantity else confusion(winning, encoded, spec),
         residuals=residuals(winning, encoded, spec) if spec.task == "regression" else None,
         mistaken=mistaken(winning, encoded, spec, dataset.features),
-        forecast=None
-        if spec.task != "forecast"
-        else read_forecasts(
-            dataset,
-            winning,
-            encoded,
-            spec,
-            objective,
-            confidence=confidence,
-            n_resamples=n_resamples,
-            seed=seed,
-        ),
+        forecast=read_forecasts(dataset, winning, encoded, spec, objective, how) if spec.task == "forecast" else None,
     )
     if champion is None:
         return evaluation
     comparison, reading, problem = challenge(
         champion,
-        outputs[finalists[0].number],
+        winning,
         trained_on,
         dataset.features,
         encoded,
         spec,
         objective,
-        confidence=confidence,
-        n_resamples=n_resamples,
-        seed=seed,
-        block=block,
+        how,
+        [outputs_NC for _, outputs_NC in further],
     )
     return evaluation.model_copy(
         update={

@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.data.dataset import Dataset
 from pipeline.data.forecast.windows import naive_forecasts
 from pipeline.data.spec import DataSpec
-from pipeline.evaluation.intervals import Comparison, Interval, compare, score_intervals
+from pipeline.evaluation.intervals import Comparison, Interval, Resampling, compare, score_intervals
 from pipeline.objective import Objective
 from pipeline.training.metrics import validation_metrics
 
@@ -114,10 +114,7 @@ def read_forecasts(
     target_NH: Tensor,
     spec: DataSpec,
     objective: Objective,
-    *,
-    confidence: float,
-    n_resamples: int,
-    seed: int,
+    how: Resampling,
 ) -> ForecastReading:
     """Score the naive forecasts as the winner was scored, and compare it with the best of them on these very windows:
     the choice is to the winner's disadvantage.
@@ -125,8 +122,8 @@ def read_forecasts(
     Args:
         dataset: the sealed windows in the order of time.
         outputs_NH: the winner's.
+        how: in blocks of `block_length`.
     """
-    block = block_length(dataset, spec)
     every = {season: _naive_outputs(dataset, season, spec) for season in (spec.season, *spec.seasons)}
     tried = {
         season: float(validation_metrics(outputs[None], target_NH, spec)[objective.metric][0])
@@ -134,20 +131,8 @@ def read_forecasts(
     }
     best = min(tried, key=lambda season: objective.rank_key(tried[season]))
     naive_NH = every[best]
-    naive = score_intervals(
-        naive_NH, target_NH, spec, confidence=confidence, n_resamples=n_resamples, seed=seed, block=block
-    )
-    versus = compare(
-        outputs_NH,
-        naive_NH,
-        target_NH,
-        spec,
-        objective,
-        confidence=confidence,
-        n_resamples=n_resamples,
-        seed=seed,
-        block=block,
-    )
+    naive = score_intervals(naive_NH, target_NH, spec, how)
+    versus = compare(outputs_NH, naive_NH, target_NH, spec, objective, how)
     ours_H, theirs_H = (
         (part - target_NH).abs().double().mean(0) * spec.target_scale for part in (outputs_NH, naive_NH)
     )

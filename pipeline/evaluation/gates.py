@@ -117,10 +117,13 @@ def _slices(gate: Gate, column: str, sliced: Sliced | None) -> GateResult:
 def beats(comparison: Comparison, confidence: float) -> bool:
     """Whether the two-sided interval of the difference, at this confidence, lies above 0.
 
-    The same model with another seed, which beats itself by the luck of the test rows half of the time, then passes at
-    most ``(1 - confidence) / 2`` by that luck, and a little more by truly being the luckier one of two trainings.
+    Where the challenger was trained over seeds it is the interval of their mean's difference, luck in training
+    included, and the model itself must be ahead, too. Where it was trained once, luck in training passes: the same
+    configuration with another seed, luckier by more than the rows' error, is a better model, and next time is not.
     """
-    return comparison.difference.value > 0 and comparison.probability_better > (1 + confidence) / 2
+    over = comparison.over_seeds
+    surely = comparison.probability_better if over is None else over.probability_better
+    return comparison.difference.value > 0 and surely > (1 + confidence) / 2
 
 
 def _beats_champion(gate: Gate, evaluation: Evaluation) -> GateResult:
@@ -138,7 +141,6 @@ def _beats_champion(gate: Gate, evaluation: Evaluation) -> GateResult:
         gate=name,
         passed=beats(comparison, gate.confidence),
         evidence=(
-            f"difference to v{evaluation.champion}: {comparison.difference} {evaluation.metric}, better in "
-            f"{comparison.probability_better:.1%} of resamples{evaluation.compared_rows}"
+            f"difference to v{evaluation.champion}: {comparison.told(evaluation.metric, evaluation.compared_rows)}"
         ),
     )

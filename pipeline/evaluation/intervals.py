@@ -7,7 +7,9 @@ other: the circular block bootstrap (Politis and Romano, A circular block-resamp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import torch
@@ -38,6 +40,18 @@ class Interval(BaseModel):
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
 
+class OverSeeds(BaseModel):
+    """The mean of a challenger's trainings against a champion: luck of the rows and of the trainings together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int
+    difference: Interval
+    """Mean minus champion, positive where the challenger is better."""
+    probability_better: float
+    """Share of resamples, each with another luck in training, in which the mean is better."""
+
+
 class Comparison(BaseModel):
     """A challenger against a champion on the same rows, resampled together."""
 
@@ -47,30 +61,53 @@ class Comparison(BaseModel):
     """Challenger minus champion, positive where the challenger is better, whatever the metric's direction."""
     probability_better: float
     """Share of resamples in which the challenger is better."""
+    over_seeds: OverSeeds | None = None
+    """None where the challenger was trained once."""
+
+    def told(self, metric: str, rows: str = "") -> str:
+        """``0.0100 [0.0020, 0.0180] accuracy, better in 99.1% of resamples; over 3 seeds 0.0080 [-0.0010, 0.0170],
+        better in 96.0%``, for a sentence.
+
+        Args:
+            rows: of which rows the resamples are.
+        """
+        said = f"{self.difference} {metric}, better in {self.probability_better:.1%} of resamples{rows}"
+        if self.over_seeds is None:
+            return said
+        over = self.over_seeds
+        return f"{said}; over {over.n} seeds {over.difference}, better in {over.probability_better:.1%}"
 
 
-def score_intervals(
-    outputs_NC: Tensor,
-    target_N: Tensor,
-    spec: DataSpec,
-    *,
-    confidence: float,
-    n_resamples: int,
-    seed: int,
-    block: int = 1,
-) -> dict[str, Interval]:
-    """Every metric of the task with its interval; metrics that are undefined on these rows are left out.
-
-    Accuracy is a share of rows and gets the Wilson score interval, balanced accuracy the mean of such shares; the
-    others get the bias-corrected and accelerated bootstrap (Efron and Tibshirani 1993, chapter 14), because losses are
-    skewed: percentile intervals of a log loss on 100 to 800 rows held it in 90 % of draws, not 95 %.
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How the rows are drawn again, and how sure an interval is to be.
 
     Args:
+        n: resamples.
         block: so many rows that follow each other are drawn together; 1 draws them one by one.
     """
+
+    confidence: float = 0.95
+    n: int = 1000
+    seed: int = 0
+    block: int = 1
+
+
+def score_intervals(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how: Resampling) -> dict[str, Interval]:
+    """Every metric of the task with its interval; metrics that are undefined on these rows are left out.
+
+    Accuracy is a share of rows and gets the Wilson score interval, balanced accuracy the mean of such shares. Means of
+    independent rows' losses, which are skewed and may have heavy tails, get the studentised bootstrap of their
+    logarithm. The others get the bias-corrected and accelerated bootstrap (Efron and Tibshirani 1993, chapter 14).
+    Of 95 % intervals on 100 to 800 rows the three kinds of bootstrap held an RMSE in 94.9 % of 1,400 draws
+    (studentised), 93.9 % (accelerated) and 94.1 % (percentile), a log loss in 94.9, 94.5 and 93.9 % of 2,600.
+    """
+    confidence = how.confidence
     values = {k: float(v[0]) for k, v in validation_metrics(outputs_NC[None], target_N, spec).items()}
-    resampled = _resample(outputs_NC, target_N, spec, n_resamples, seed, block)
-    without = _without_groups(outputs_NC, target_N, spec, seed, block)
+    resampled = _resample(outputs_NC, target_N, spec, how)
+    several = len(target_N) > 1
+    without = _without_groups(outputs_NC, target_N, spec, how) if several else {}
+    means = _studentised_means(outputs_NC, target_N, spec, how) if several and how.block == 1 else {}
     found: dict[str, Interval] = {}
     for name, value in values.items():
         if value != value or not bool(torch.isfinite(resampled[name]).any()):
@@ -79,8 +116,10 @@ def score_intervals(
             found[name] = wilson(value, len(target_N), confidence)
         elif name == "balanced_accuracy":
             found[name] = _balanced(outputs_NC, target_N, confidence)
+        elif name in means:
+            found[name] = means[name]
         else:
-            found[name] = _accelerated(value, resampled[name], without[name], confidence)
+            found[name] = _accelerated(value, resampled[name], without.get(name, torch.empty(0)), confidence)
     return found
 
 
@@ -118,54 +157,76 @@ def compare(
     target_N: Tensor,
     spec: DataSpec,
     objective: Objective,
-    *,
-    confidence: float,
-    n_resamples: int,
-    seed: int,
-    block: int = 1,
+    how: Resampling,
+    again: Sequence[Tensor] = (),
 ) -> Comparison:
-    """Paired bootstrap: both models are scored on the same resampled rows, so that what they share cancels out."""
+    """Paired bootstrap: all models are scored on the same resampled rows, so that what they share cancels out.
+
+    Args:
+        again: what the challenger puts out on these rows where it is trained with other seeds. Their spread s says how
+            far luck in training goes. The mean of n trainings and the champion, which is one training, then differ by
+            luck with the variance s² (1 + 1/n), and each resample is moved by a normal draw of it.
+    """
     sign = 1 if objective.direction == "maximize" else -1
-    value = {
-        name: float(validation_metrics(outputs[None], target_N, spec)[objective.metric][0])
-        for name, outputs in (("challenger", challenger_NC), ("champion", champion_NC))
-    }
-    ours = _resample(challenger_NC, target_N, spec, n_resamples, seed, block)[objective.metric]
-    theirs = _resample(champion_NC, target_N, spec, n_resamples, seed, block)[objective.metric]
-    difference_R = sign * (ours - theirs)
-    difference_R = difference_R[torch.isfinite(difference_R)]
-    difference = _interval(sign * (value["challenger"] - value["champion"]), difference_R, confidence)
-    return Comparison(difference=difference, probability_better=float((difference_R > 0).double().mean()))
+
+    def scored(outputs_NC: Tensor) -> tuple[float, Tensor]:
+        value = validation_metrics(outputs_NC[None], target_N, spec)[objective.metric]
+        return sign * float(value[0]), sign * _resample(outputs_NC, target_N, spec, how)[objective.metric]
+
+    (value, ours_R), (champions, theirs_R) = scored(challenger_NC), scored(champion_NC)
+    difference, probability = _difference(value - champions, ours_R - theirs_R, how.confidence)
+    if not again:
+        return Comparison(difference=difference, probability_better=probability)
+    trained = [(value, ours_R), *map(scored, again)]
+    values_S = torch.tensor([value for value, _ in trained], dtype=torch.float64)
+    n = len(trained)
+    luck = float(values_S.std()) * (1 + 1 / n) ** 0.5
+    generator = torch.Generator().manual_seed(how.seed)
+    mean_R = torch.stack([resampled for _, resampled in trained]).mean(0)
+    moved_R = mean_R - theirs_R + luck * torch.randn(len(mean_R), generator=generator, dtype=torch.float64)
+    over, surer = _difference(float(values_S.mean()) - champions, moved_R, how.confidence)
+    return Comparison(
+        difference=difference,
+        probability_better=probability,
+        over_seeds=OverSeeds(n=n, difference=over, probability_better=surer),
+    )
 
 
-def _resample(
-    outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, n_resamples: int, seed: int, block: int
-) -> dict[str, Tensor]:
-    """Every metric on `n_resamples` samples of the rows with replacement, ``(R,)`` each. Equal seeds, equal rows."""
+def _difference(value: float, resampled_R: Tensor, confidence: float) -> tuple[Interval, float]:
+    """The percentile interval of a difference, and the share of resamples above 0."""
+    finite = resampled_R[torch.isfinite(resampled_R)]
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(finite, torch.tensor([tail, 1 - tail], dtype=finite.dtype)).tolist()
+    interval = Interval(value=value, low=low, high=high, confidence=confidence)
+    return interval, float((finite > 0).double().mean())
+
+
+def _resample(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how: Resampling) -> dict[str, Tensor]:
+    """Every metric on `how.n` samples of the rows with replacement, ``(R,)`` each. Equal seeds, equal rows."""
     parts = [
         validation_metrics(outputs_NC[rows_RN], target_N[rows_RN], spec)
-        for rows_RN in _rows(len(target_N), outputs_NC.shape[1], n_resamples, seed, block)
+        for rows_RN in _rows(len(target_N), outputs_NC.shape[1], how)
     ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _rows(n: int, width: int, n_resamples: int, seed: int, block: int) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def _rows(n: int, width: int, how: Resampling) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(how.seed)
     chunk = max(1, CHUNK_VALUES // (n * width))
-    for start in range(0, n_resamples, chunk):
-        size = min(chunk, n_resamples - start)
-        if block == 1:
+    for start in range(0, how.n, chunk):
+        size = min(chunk, how.n - start)
+        if how.block == 1:
             yield torch.randint(n, (size, n), generator=generator)
         else:
-            firsts = torch.randint(n, (size, -(-n // block), 1), generator=generator)
-            yield ((firsts + torch.arange(block)) % n).flatten(1)[:, :n]  # after the last row comes the first
+            firsts = torch.randint(n, (size, -(-n // how.block), 1), generator=generator)
+            yield ((firsts + torch.arange(how.block)) % n).flatten(1)[:, :n]  # after the last row comes the first
 
 
-def _without_groups(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, seed: int, block: int) -> dict[str, Tensor]:
+def _without_groups(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how: Resampling) -> dict[str, Tensor]:
     """Every metric on all rows but one group of them, ``(G,)`` each: the jackknife, with at most `GROUPS` groups."""
-    n, generator = len(target_N), torch.Generator().manual_seed(seed)
+    n, generator = len(target_N), torch.Generator().manual_seed(how.seed)
     n_groups = min(n, GROUPS)
-    order_N = torch.randperm(n, generator=generator) if block == 1 else torch.arange(n)
+    order_N = torch.randperm(n, generator=generator) if how.block == 1 else torch.arange(n)
     size = n // n_groups
     firsts_G1 = size * torch.arange(n_groups)[:, None]
     kept = torch.arange(n - size)
@@ -194,8 +255,32 @@ def _accelerated(value: float, resampled_R: Tensor, without_G: Tensor, confidenc
     return Interval(value=value, low=min(low, value), high=max(high, value), confidence=confidence)
 
 
-def _interval(value: float, resampled_R: Tensor, confidence: float) -> Interval:
-    tail = (1 - confidence) / 2
-    finite = resampled_R[torch.isfinite(resampled_R)]
-    low, high = torch.quantile(finite, torch.tensor([tail, 1 - tail], dtype=finite.dtype)).tolist()
-    return Interval(value=value, low=low, high=high, confidence=confidence)
+def _studentised_means(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how: Resampling) -> dict[str, Interval]:
+    """Metrics that are means of independent rows' losses, or the root of one, with the studentised bootstrap (Efron and
+    Tibshirani 1993, chapter 12.5) of the mean's logarithm, whose standard error is the mean's over the mean."""
+    found: dict[str, Interval] = {}
+    tails = torch.tensor([(1 - how.confidence) / 2, (1 + how.confidence) / 2], dtype=torch.float64)
+    for name, (losses_N, power) in _row_losses(outputs_NC, target_N, spec).items():
+        n, mean = len(losses_N), float(losses_N.mean())
+        error = float(losses_N.std()) / math.sqrt(n) / mean if mean > 0 else 0.0
+        drawn = [losses_N[rows_RN] for rows_RN in _rows(n, outputs_NC.shape[1], how)]
+        means_R = torch.cat([losses_RN.mean(1) for losses_RN in drawn])
+        errors_R = torch.cat([losses_RN.std(1) for losses_RN in drawn]) / math.sqrt(n) / means_R
+        t_R = (means_R / mean).log() / errors_R
+        t_R = t_R[torch.isfinite(t_R)]
+        if not 0 < error < math.inf or len(t_R) == 0:
+            continue
+        low, high = (mean * math.exp(-float(t) * error) for t in torch.quantile(t_R, tails.flip(0)))
+        value, low, high = (end**power for end in (mean, min(low, mean), max(high, mean)))
+        found[name] = Interval(value=value, low=low, high=high, confidence=how.confidence)
+    return found
+
+
+def _row_losses(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec) -> dict[str, tuple[Tensor, float]]:
+    """By metric each row's loss ``(N,)`` and the power that makes the metric of their mean."""
+    if spec.task == "regression":
+        errors_N = (outputs_NC[:, 0].double() - target_N.double()).abs() * spec.target_scale
+        return {"rmse": (errors_N.square(), 0.5), "mae": (errors_N, 1.0)}
+    if spec.task == "forecast":
+        return {}
+    return {"log_loss": (torch.nn.functional.cross_entropy(outputs_NC.double(), target_N, reduction="none"), 1.0)}

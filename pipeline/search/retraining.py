@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pipeline.records import TrialRecord, judged, read_record, trial_directory, write_record
 from pipeline.search.controller import DRAIN_S, TICK_S, WORKER_DEATHS
@@ -24,6 +25,20 @@ from pipeline.training.trainer import Job
 FINALISTS = "finalists"
 STRIDE = 1_000_003
 """Between the seeds of a finalist; those of a search's trials are one apart."""
+SEEDS = 3
+SHARE = 0.25
+"""`seeds_wanted` is `SEEDS` where the further trainings add at most this share to the search's epochs."""
+
+
+def seeds_wanted(
+    setting: int | Literal["auto"], finalists: Sequence[TrialRecord], trials: Iterable[TrialRecord]
+) -> int:
+    """How often each finalist is trained, its trial included. Counted in epochs, which repeat; seconds do not."""
+    if setting != "auto":
+        return setting
+    more = (SEEDS - 1) * sum(len(finalist.curve) for finalist in finalists)
+    searched = sum(len(trial.curve) for trial in trials if trial.duplicate_of is None)
+    return SEEDS if more <= SHARE * searched else 1
 
 
 def seed_directory(search: Path, trial: int, k: int) -> Path:

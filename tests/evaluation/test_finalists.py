@@ -19,6 +19,7 @@ from pipeline.data.spec import DataSpec
 from pipeline.errors import SearchError
 from pipeline.evaluation.champion import Champion, incomparable
 from pipeline.evaluation.finalists import Evaluation, choose_finalists, evaluate, over_seeds
+from pipeline.evaluation.intervals import Resampling
 from pipeline.objective import METRICS
 from pipeline.packaging.conformal import Conformal
 from pipeline.records import TrialRecord
@@ -134,8 +135,8 @@ def reading(
 ) -> Evaluation:
     records = [scored(number, 0.9 - number / 100) for number in models]
     return evaluate(
-        records, models, sealed, ACCURACY, champion=champion, trained_on=trained_on, confidence=0.95, n_resamples=200,
-        seed=0, reason="finalists of s", ledger=ledger, n_bytes=dict.fromkeys(models, 1_500_000),
+        records, models, sealed, ACCURACY, champion=champion, trained_on=trained_on,
+        how=Resampling(0.95, 200, 0), reason="finalists of s", ledger=ledger, n_bytes=dict.fromkeys(models, 1_500_000),
     )  # fmt: skip
 
 
@@ -164,8 +165,9 @@ def test_what_conformal_sets_hold_is_measured_in_the_same_reading(sealed: Sealed
 def test_every_seed_of_a_finalist_is_read_in_the_same_reading(sealed: SealedTest, tmp_path: Path) -> None:
     models = {0: Known(SPEC, 12), 1: Known(SPEC, 0)}
     evaluation = evaluate(
-        [scored(0, 0.85), scored(1, 0.84)], models, sealed, ACCURACY, trained_on=None, champion=None, confidence=0.95,
-        n_resamples=200, seed=0, reason="finalists of s", ledger=tmp_path / "r", n_bytes=dict.fromkeys(models, 1),
+        [scored(0, 0.85), scored(1, 0.84)], models, sealed, ACCURACY, trained_on=None,
+        champion=Champion(7, Known(SPEC, 24), None),
+        how=Resampling(0.95, 200, 0), reason="finalists of s", ledger=tmp_path / "r", n_bytes=dict.fromkeys(models, 1),
         seeds={0: [(0.9, models[0]), (0.8, Known(SPEC, 6))]},
     )  # fmt: skip
     assert [(s.validation, s.test) for s in evaluation.winner.seeds] == [
@@ -174,6 +176,11 @@ def test_every_seed_of_a_finalist_is_read_in_the_same_reading(sealed: SealedTest
     ]
     assert evaluation.finalists[1].seeds == ()
     assert evaluation.over == "over 2 seeds"
+    versus = evaluation.versus_champion
+    assert versus is not None
+    assert versus.difference.value == pytest.approx((24 - 12) / 60), "the model that may be promoted"
+    assert versus.over_seeds is not None
+    assert (versus.over_seeds.n, versus.over_seeds.difference.value) == (2, pytest.approx((24 - 9) / 60))
     assert len((tmp_path / "r").read_text().splitlines()) == 1
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.data.dataset import Dataset
 from pipeline.data.spec import DataSpec
 from pipeline.evaluation.forecasts import block_length, read_forecasts
-from pipeline.evaluation.intervals import score_intervals
+from pipeline.evaluation.intervals import Resampling, score_intervals
 from pipeline.objective import METRICS
 from pipeline.training.metrics import validation_metrics
 
@@ -59,9 +59,7 @@ def test_the_naive_forecast_is_scored_in_the_targets_units_and_skill_is_against_
     assert data.target is not None
     assert isinstance(data.features, list)
     half = encoded(data.target / 2, spec)  # half of the naive forecast's error is taken away
-    reading = read_forecasts(
-        data, half, encoded(data.target, spec), spec, METRICS["mae"], confidence=0.95, n_resamples=200, seed=0
-    )
+    reading = read_forecasts(data, half, encoded(data.target, spec), spec, METRICS["mae"], Resampling(0.95, 200, 0))
     assert reading.naive["mae"].value == pytest.approx(np.abs(data.target).mean(), rel=1e-5)
     assert reading.skill == pytest.approx(0.5, rel=1e-4)
     assert reading.versus_naive.probability_better == 1.0
@@ -80,7 +78,7 @@ def test_the_winner_is_held_against_the_best_of_the_naive_forecasts() -> None:
     assert isinstance(data.features, list)
     last = np.stack([np.repeat(window[-1, 0], HORIZON) for window in data.features])
     target = encoded(ahead - last, spec)  # as a model that starts from the last value has it
-    reading = read_forecasts(data, target, target, spec, METRICS["mae"], confidence=0.95, n_resamples=200, seed=0)
+    reading = read_forecasts(data, target, target, spec, METRICS["mae"], Resampling(0.95, 200, 0))
     assert data.target is not None
     assert reading.season == SEASON
     assert sorted(reading.tried) == [1, 2, SEASON]
@@ -95,9 +93,7 @@ def test_a_forecast_that_is_no_better_is_said_to_be_none(gain: float, said: str)
     assert data.target is not None
     rng = np.random.default_rng(2)
     outputs = encoded(rng.normal(size=data.target.shape) * gain, spec)
-    reading = read_forecasts(
-        data, outputs, encoded(data.target, spec), spec, METRICS["mae"], confidence=0.95, n_resamples=200, seed=0
-    )
+    reading = read_forecasts(data, outputs, encoded(data.target, spec), spec, METRICS["mae"], Resampling(0.95, 200, 0))
     better = reading.versus_naive.difference.value > 0
     assert reading.line.startswith(said if better or not gain else "does not beat")
 
@@ -120,9 +116,7 @@ def test_intervals_of_overlapping_windows_cover_when_blocks_are_drawn_and_not_wh
         noise = torch.randn(n + HORIZON - 1, generator=torch.Generator().manual_seed(seed))
         target = noise.unfold(0, HORIZON, 1)
         for block in covered:
-            mae = score_intervals(
-                torch.zeros_like(target), target, spec, confidence=0.9, n_resamples=150, seed=seed, block=block
-            )["mae"]
+            mae = score_intervals(torch.zeros_like(target), target, spec, Resampling(0.9, 150, seed, block))["mae"]
             covered[block] += mae.low <= true <= mae.high
     assert covered[2 * HORIZON] / 120 >= 0.76
     assert covered[1] / 120 <= 0.66

@@ -11,7 +11,7 @@ from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.cost import Cost
 from pipeline.evaluation.finalists import Evaluation, Finalist
 from pipeline.evaluation.gates import check_gates, judge
-from pipeline.evaluation.intervals import Comparison, Interval
+from pipeline.evaluation.intervals import Comparison, Interval, OverSeeds
 from pipeline.evaluation.slices import Slice, Sliced
 
 SLICING = Slicing(cuts=(Cut(column="town", kind="levels", levels=("Lyon",)),), target="buys", labels=("no", "yes"))
@@ -35,6 +35,16 @@ def evaluation(difference: float | None = None, probability: float = 0.5, **chan
     return Evaluation.model_validate(
         {"metric": "accuracy", "n_rows": 100, "finalists": (winner,), "versus_champion": versus, **changes}
     )
+
+
+def over(difference: float, probability: float) -> OverSeeds:
+    return OverSeeds(n=3, difference=interval(difference), probability_better=probability)
+
+
+def by_seeds(own: float, mean: OverSeeds) -> Evaluation:
+    """A winner that was trained three times: its own lead, and their mean's."""
+    versus = Comparison(difference=interval(own), probability_better=0.999 if own > 0 else 0.001, over_seeds=mean)
+    return evaluation(0.0, versus_champion=versus)
 
 
 def by_town(**scores: float) -> dict[str, object]:
@@ -81,6 +91,9 @@ CASES = {
     "one end of the interval is not enough": (BEATS, evaluation(0.01, 0.94), False, "94.0% of resamples"),
     "an interval that touches 0": (BEATS, evaluation(0.01, 0.95), False, "95.0%"),
     "better only by resampling": (BEATS, evaluation(0.0, 0.97), False, "difference to v3"),
+    "champion beaten over seeds": (BEATS, by_seeds(0.01, over(0.01, 0.96)), True, "over 3 seeds 0.0100"),
+    "champion beaten by a lucky training": (BEATS, by_seeds(0.05, over(0.01, 0.94)), False, "better in 94.0%"),
+    "champion beaten by all but the model itself": (BEATS, by_seeds(0.0, over(0.05, 0.99)), False, "0.0000 ["),
     "champion that cannot be compared": (
         BEATS, evaluation(champion=3, champion_problem="it knows other labels"), False, "it knows other labels",
     ),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.data.spec import DataSpec, Task
 from pipeline.evaluation.influence import influences
-from pipeline.evaluation.intervals import score_intervals
+from pipeline.evaluation.intervals import Resampling, score_intervals
 from pipeline.training.metrics import validation_metrics
 
 TASKS: dict[Task, tuple[object, ...]] = {"binary": (0, 1), "multiclass": (0, 1, 2), "regression": ()}
@@ -51,7 +51,7 @@ def test_the_standard_error_is_that_of_the_bootstrap(task: Task) -> None:
     """With 4,000 resamples a bootstrap standard error is off by about 1 %."""
     spec, outputs, target = problem(task, 500, seed=1)
     moves = influences(outputs, target, spec)
-    resampled = score_intervals(outputs, target, spec, confidence=0.6827, n_resamples=4000, seed=0)
+    resampled = score_intervals(outputs, target, spec, Resampling(0.6827, 4000, 0))
     for name, influence in moves.items():
         error = float(influence.square().mean() / len(influence)) ** 0.5
         assert error == pytest.approx((resampled[name].high - resampled[name].low) / 2, rel=0.1), name

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from pipeline.records import TrialRecord
 from pipeline.search.progress import StopRequest
-from pipeline.search.retraining import Retraining, seed_directory, seed_records
+from pipeline.search.retraining import Retraining, seed_directory, seed_records, seeds_wanted
 from pipeline.training.trainer import WEIGHTS
 from tests.search.fakes import FakePool, Script
 from tests.tracking.records import record
@@ -84,3 +85,15 @@ def test_one_that_fails_or_hangs_or_kills_its_worker_is_alone_with_it(tmp_path: 
     assert "worker_died" in (second[1].error or "")
     assert "timeout" in (first[2].error or "")
     assert "timeout" in (second[3].error or "")
+
+
+@pytest.mark.parametrize(
+    ("setting", "n_trials", "wanted"), [("auto", 24, 3), ("auto", 23, 1), (5, 2, 5), (1, 1000, 1)], ids=str
+)
+def test_left_alone_finalists_are_trained_three_times_where_that_is_a_quarter_of_the_search(
+    setting: Literal["auto"] | int, n_trials: int, wanted: int
+) -> None:
+    """Two more trainings of three finalists are six; records have 3 epochs each. Repeated results cost nothing."""
+    trials = [record(n, n_epochs=3) for n in range(n_trials)]
+    repeated = [record(n_trials + n, n_epochs=3).model_copy(update={"duplicate_of": 0}) for n in range(100)]
+    assert seeds_wanted(setting, trials[:3], [*trials, *repeated]) == wanted
