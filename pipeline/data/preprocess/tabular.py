@@ -3,7 +3,7 @@ free text to hashed words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
@@ -96,6 +96,11 @@ class TabularPreprocessor(BaseModel):
         return tuple(column.cardinality for column in self.categorical)
 
     @property
+    def scales(self) -> tuple[tuple[float, ...], ...]:
+        """As `DataSpec.scales`."""
+        return scales_of([(column.median, column.quantiles) for column in self.numeric], self.n_numeric)
+
+    @property
     def schema_of_features(self) -> dict[str, str]:
         """Feature name to type, for the columns that are used."""
         groups: dict[str, tuple[NumericColumn | CategoricalColumn | DatetimeColumn | TextColumn, ...]] = {
@@ -178,19 +183,24 @@ MAX_KNOTS: Final = 200_000
 """Quantiles of all columns together that a data set's `DataSpec` may hold."""
 
 
-def scales_of(fitted: TabularPreprocessor) -> tuple[tuple[float, ...], ...]:
+def scales_of(columns: Sequence[tuple[float, npt.ArrayLike]], n_numeric: int) -> tuple[tuple[float, ...], ...]:
     """`DataSpec.scales`: what leads from a column's normal scores back to its own scale. Where the quartiles are equal
-    the unit is half the whole range (RealMLP, arXiv 2407.04491, appendix A)."""
-    if sum(len(column.quantiles) for column in fitted.numeric) > MAX_KNOTS:
+    the unit is half the whole range (RealMLP, arXiv 2407.04491, appendix A).
+
+    Args:
+        columns: median and quantiles of each numeric column.
+        n_numeric: width of ``Inputs.x``, in which they come first.
+    """
+    if sum(np.size(quantiles) for _, quantiles in columns) > MAX_KNOTS:
         return ()
-    return tuple(_scaled(column) for column in fitted.numeric) + ((),) * (fitted.n_numeric - len(fitted.numeric))
+    own = tuple(_scaled(median, np.asarray(quantiles)) for median, quantiles in columns)
+    return own + ((),) * (n_numeric - len(columns))
 
 
-def _scaled(column: NumericColumn) -> tuple[float, ...]:
-    quantiles = np.array(column.quantiles)
+def _scaled(median: float, quantiles: npt.NDArray[np.float64]) -> tuple[float, ...]:
     low, high = np.quantile(quantiles, (0.25, 0.75))
     unit = high - low or (quantiles[-1] - quantiles[0]) / 2
-    return tuple(((quantiles - column.median) / unit).tolist()) if unit > 0 else ()
+    return tuple(((quantiles - median) / unit).tolist()) if unit > 0 else ()
 
 
 def bins_of(x: npt.NDArray[np.float32], n_hashed: int = 0) -> tuple[tuple[float, ...], ...]:
