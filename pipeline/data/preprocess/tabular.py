@@ -19,7 +19,7 @@ from pipeline.data.dataset import Features
 from pipeline.data.preprocess.datetimes import DatetimeColumn, fit_datetime
 from pipeline.data.preprocess.words import TextColumn, fit_text
 from pipeline.data.tensors import Inputs
-from pipeline.data.values import number_texts, numbers, texts
+from pipeline.data.values import all_numbers, level_texts, numbers
 from pipeline.errors import DataError
 
 MAX_QUANTILES: Final = 1000
@@ -255,24 +255,17 @@ def _to_normal(values: npt.NDArray[np.float64], quantiles: npt.NDArray[np.float6
 
 def fit_categorical(name: str, column: pd.Series) -> CategoricalColumn:
     """Fit on training rows: levels by how often they occur."""
-    text = texts(column)
-    distinct = text.dropna().unique()
-    as_numbers = numbers(np.asarray(distinct, dtype=object))
-    numeric = len(distinct) > 0 and not np.isnan(as_numbers).any()
-    counts = _level_texts(column, numeric).value_counts()
+    numeric = all_numbers(column)
+    counts = level_texts(column, numeric).value_counts()
     # Ties in frequency go by name: the order must not depend on the order of rows.
     ordered = sorted(((-count, str(level)) for level, count in counts.items() if count >= MIN_LEVEL_COUNT))
     levels = tuple(level for _, level in ordered[:MAX_LEVELS])
     return CategoricalColumn(name=name, levels=levels, numeric=numeric, rare=len(counts) > len(levels))
 
 
-def _level_texts(column: pd.Series, numeric: bool) -> pd.Series:
-    return number_texts(numbers(column)) if numeric else texts(column)
-
-
 def codes(column: pd.Series, fitted: CategoricalColumn) -> npt.NDArray[np.int64]:
     """Each row's level as a number ``(N,)``."""
-    text = _level_texts(column, fitted.numeric)
+    text = level_texts(column, fitted.numeric)
     known: npt.NDArray[Any] = pd.Index(fitted.levels, dtype="str").get_indexer(pd.Index(text)) + 1
     if fitted.rare:
         unlisted = (known == 0) & text.notna().to_numpy()
