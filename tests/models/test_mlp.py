@@ -11,17 +11,15 @@ from torch import Tensor
 from pipeline.data.preprocess.tabular import TabularPreprocessor, fit_tabular
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
-from pipeline.models.mlp import (
-    MLP,
+from pipeline.models.encoders import (
     CategoricalEncoder,
-    MLPConfig,
     NumericEncoder,
     OwnScale,
     SequenceEncoder,
-    default,
     most_bins,
     most_embedding,
 )
+from pipeline.models.mlp import MLP, MLPConfig, default
 from search_spaces import Options, parameter_names
 from tests.models.examples import SPECS
 
