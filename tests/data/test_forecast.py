@@ -192,6 +192,22 @@ def test_every_usual_calendar_has_a_step(times: list[str], step: str, following:
     assert clock.times(clock.steps(column)[-1:] + 1)[0] == pytest.approx(following)
 
 
+@pytest.mark.parametrize(
+    ("times", "between"),
+    [
+        (["2020-01-31", "2020-02-29", "2020-03-31"], "2020-04-29"),
+        (["2020-01-05", "2020-02-05", "2020-03-05"], "2020-04-06"),
+        ([str(day)[:10] for day in pd.bdate_range("2024-03-01", periods=11)], "2024-03-16"),
+        (["2020-01-01 00:00", "2020-01-01 00:15", "2020-01-01 00:30"], "2020-01-01 00:40"),
+        (["1", "3", "5"], "6"),
+    ],
+)
+def test_a_time_between_two_steps_is_refused(times: list[str], between: str) -> None:
+    clock = fit_clock(pd.Series(times, name="when"), np.zeros(len(times), dtype=np.int64), name="when")
+    with pytest.raises(DataError, match=rf"must go in steps of {clock.step}, but row 2 has '{between}'"):
+        clock.steps(pd.Series([times[-1], between], name="when"))
+
+
 def _with_row(frame: pd.DataFrame, **cells: object) -> pd.DataFrame:
     return pd.concat([frame, frame.iloc[[5]].assign(**cells)], ignore_index=True)
 
@@ -237,6 +253,14 @@ def test_gaps_are_said_and_not_crossed_or_filled(tmp_path: Path) -> None:
     # A window has 9 steps: a gap of k costs 8 + k of them.
     assert filled.spec.n_train - crossed.spec.n_train == (8 + 2) + (8 + 1)
     assert any("2 are filled" in f.message for f in filled.findings)
+
+
+def test_a_test_of_few_horizons_is_said_to_have_intervals_that_are_too_narrow(tmp_path: Path) -> None:
+    few = prepared(table(150), tmp_path, horizon=6, season=1)
+    (tmp_path / "b").mkdir()
+    enough = prepared(table(150), tmp_path / "b", horizon=2, season=1)
+    said = [[f.evidence for f in made.findings if "intervals are too narrow" in f.message] for made in (few, enough)]
+    assert said == [["25 windows over 30 steps, 5.0 horizons"], []]
 
 
 def test_the_season_is_the_one_whose_naive_forecast_is_best_on_the_training_part(tmp_path: Path) -> None:
