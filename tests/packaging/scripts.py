@@ -27,7 +27,7 @@ from pipeline.objective import objective_for
 from pipeline.packaging import load_package, write_trial_package
 from pipeline.packaging.script.write import Script, write_script
 from pipeline.records import TrialRecord, judged, trial_directory
-from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
+from pipeline.training.config import AugmentationConfig, OptimisationConfig, TrainSettings, TrialConfig
 from pipeline.training.folded import build_learner
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.metrics import validation_metrics
@@ -90,7 +90,12 @@ class Trained:
 
 
 def train_here(
-    root: Path, settings: str, family: str, model: Mapping[str, object], optimisation: Mapping[str, object]
+    root: Path,
+    settings: str,
+    family: str,
+    model: Mapping[str, object],
+    optimisation: Mapping[str, object],
+    augmentation: Mapping[str, object],
 ) -> Trained:
     """Prepare, train one trial of a family's default with some choices of its own, read its test."""
     import yaml
@@ -102,6 +107,7 @@ def train_here(
         family=family,
         model=FAMILIES[family].default(prepared.spec).model_copy(update=model),
         optimisation=OptimisationConfig.model_validate({"lr": 3e-3, "batch_size": 32, **optimisation}),
+        augmentation=AugmentationConfig.model_validate(augmentation),
         seed=11,
     )
     directory = trial_directory(root / "search", 3)

@@ -29,7 +29,7 @@ from pipeline.files import write_atomic
 from pipeline.models import FAMILIES
 from pipeline.models.config import ModelConfig
 from pipeline.packaging.package import library_versions
-from pipeline.packaging.script import main, preparing, reading
+from pipeline.packaging.script import augmenting, main, preparing, reading
 from pipeline.packaging.script.bundle import bundle
 from pipeline.packaging.script.check import check_rows
 from pipeline.packaging.script.literal import literal
@@ -42,7 +42,7 @@ TRAINS_WITH: Final[dict[type[BaseModel], set[str]]] = {
         "optimizer", "lr", "weight_decay", "l1", "momentum", "beta2", "eps", "schedule", "warmup", "batch_size", "loss",
         "label_smoothing", "class_weight_power", "clip_norm",
     },
-    AugmentationConfig: set(),
+    AugmentationConfig: {"flip", "shift", "cutout", "mixup"},
     TrainConfig: {"max_epochs", "patience", "precision", "deterministic"},
 }  # fmt: skip
 """The choices of a training that a script makes as the search did; one that is not named here must have its default.
@@ -116,6 +116,7 @@ def write_script(
     )
     fit, family = _fit(plan), FAMILIES[record.family]
     build: Any = family.build
+    used = [read, fit, build.__name__]
     roots = [
         (reading.__name__, read),
         (preparing.__name__, fit),
@@ -124,7 +125,10 @@ def write_script(
         (main.__name__, "main"),
         (Plan.__module__, "Plan"),
     ]
-    text = _text(path, record, plan, bundle(roots), (read, fit, build.__name__))
+    if plan.augmentation != AugmentationConfig():
+        used.append(augmenting.changed_images.__name__)
+        roots.append((augmenting.__name__, used[-1]))
+    text = _text(path, record, plan, bundle(roots), used)
     staged = path.with_name(f".{path.stem}-staged.py")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,6 +234,7 @@ def _plan(
         n_folds=spec.n_folds,
         model=record.config.model,
         optimisation=record.config.optimisation,
+        augmentation=record.config.augmentation,
         seed=record.config.seed,
         max_epochs=train.max_epochs,
         patience=train.patience,
@@ -261,7 +266,7 @@ def _fit(plan: Plan) -> str:
     return _FITS[plan.kind]
 
 
-def _text(path: Path, record: TrialRecord, plan: Plan, definitions: str, used: tuple[str, ...]) -> str:
+def _text(path: Path, record: TrialRecord, plan: Plan, definitions: str, used: list[str]) -> str:
     libraries = "torch, pandas, numpy and scikit-learn" + (" with pyarrow" if "import pyarrow" in definitions else "")
     versions = library_versions()
     story = _STORY.format(
