@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.data.spec import DataSpec
-from pipeline.models.mlp import MLPConfig, most_bins, most_embedding
+from pipeline.models.encoders import most_bins, most_embedding
+from pipeline.models.mlp import MLPConfig
 from search_spaces.suggester import Suggester
 
 SMALL_TRAIN = 5_000

@@ -101,6 +101,7 @@ def experiment_text(name: str, source: str, test: str | None, target: str | None
     """The file: every line that could be otherwise says what else it could be, or why it is so."""
     families = families_for(seen.kind)
     metric = _metric(seen)
+    bound = "min: 0.9" if objective_for(metric, seen.task).direction == "maximize" else "max: 0.5"
     split = {"by": seen.split, "validation": 0.2, "test": 0.2, "column": seen.split_column, "seed": 0}
     out = [
         f"# {_comment(f'automl init {source}')}",
@@ -131,7 +132,7 @@ def experiment_text(name: str, source: str, test: str | None, target: str | None
         "  # space: {optimizer.name: adamw}  # narrow or pin what is searched",
         "  seed: 0",
         "train: {max_epochs: 100, patience: 10}",
-        "promotion: {gates: [{beats: champion}]}  # more gates: {metric: " + metric + ", min: 0.9}",
+        "promotion: {gates: [{beats: champion}]}  # more gates: {metric: " + f"{metric}, {bound}}}",
     ]
     return "\n".join(out) + "\n"
 

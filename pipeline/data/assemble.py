@@ -30,7 +30,7 @@ from pipeline.data.preprocess import (
 )
 from pipeline.data.preprocess.image import fit_image
 from pipeline.data.preprocess.sequence import fit_sequence
-from pipeline.data.preprocess.tabular import bins_of, fit_tabular, scales_of
+from pipeline.data.preprocess.tabular import bins_of, fit_tabular
 from pipeline.data.preprocess.target import check_numbers, encode_labels
 from pipeline.data.preprocess.tokens import fit_tokens
 from pipeline.data.profile import Profile, profile
@@ -192,7 +192,7 @@ def _spec(
             "n_numeric": preprocessor.n_numeric,
             "cardinalities": preprocessor.cardinalities,
             "bins": bins_of(inputs.x.numpy(), preprocessor.n_hashed),
-            "scales": scales_of(preprocessor),
+            "scales": preprocessor.scales,
         }
     elif isinstance(preprocessor, ImagePreprocessor):
         shape = {"channels": preprocessor.channels, "height": preprocessor.height, "width": preprocessor.width}

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from zipfile import BadZipFile
 
 import sklearn
@@ -40,6 +40,7 @@ _KNOWN: Final = "known-rows.npz"
 _PROFILE: Final = "profile.json"
 _SLICING: Final = "slicing.json"
 _REMEDY: Final = "remove the folder and run again: it is made anew from the source"
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Stored(BaseModel):
@@ -179,10 +180,7 @@ def load_profile(directory: Path) -> Profile:
     Raises:
         DataError: it is missing or damaged.
     """
-    try:
-        return Profile.model_validate_json((directory / _PROFILE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError("the prepared data has no profile", _REMEDY, file=directory) from error
+    return _beside(Profile, directory / _PROFILE, "has no profile")
 
 
 def load_slicing(directory: Path) -> Slicing:
@@ -191,10 +189,15 @@ def load_slicing(directory: Path) -> Slicing:
     Raises:
         DataError: it is missing or damaged.
     """
+    return _beside(Slicing, directory / _SLICING, "does not say how its rows are divided")
+
+
+def _beside(stored: type[M], path: Path, lacks: str) -> M:
+    """A file beside the tensors."""
     try:
-        return Slicing.model_validate_json((directory / _SLICING).read_bytes())
+        return stored.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DataError("the prepared data does not say how its rows are divided", _REMEDY, file=directory) from error
+        raise DataError(f"the prepared data {lacks}", _REMEDY, file=path.parent) from error
 
 
 def find_prepared(store: Path, fingerprint: str) -> Prepared | None:

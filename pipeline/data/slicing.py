@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.data.dataset import Features
 from pipeline.data.spec import Label
 from pipeline.data.times import stamps, time_format
-from pipeline.data.values import number_texts, numbers, texts
+from pipeline.data.values import all_numbers, level_texts, numbers
 
 MOST_LEVELS: Final = 20
 """Of a column, the most frequent in training; the others are one level together."""
@@ -56,7 +56,7 @@ class Cut(BaseModel):
     def divide(self, column: pd.Series) -> Iterator[tuple[str, Mask]]:
         """The rows of each level or bin, those without a value last. Every row is in exactly one."""
         if self.kind == "levels":
-            text = _level_texts(column, self.numeric)
+            text = level_texts(column, self.numeric)
             codes = pd.Index(self.levels, dtype="str").get_indexer(pd.Index(text))
             absent = text.isna().to_numpy()
             names = [*self.levels, OTHER]
@@ -154,10 +154,8 @@ def _fit(name: str, column: pd.Series, kind: str | None, asked: bool) -> Cut | N
 
 
 def _levels(name: str, column: pd.Series) -> tuple[Cut, int]:
-    distinct = texts(column).dropna().unique()
-    as_numbers = numbers(np.asarray(distinct, dtype=object))
-    numeric = len(distinct) > 0 and not np.isnan(as_numbers).any()
-    counts = _level_texts(column, numeric).value_counts()
+    numeric = all_numbers(column)
+    counts = level_texts(column, numeric).value_counts()
     ordered = sorted((-count, str(level)) for level, count in counts.items())  # ties by name, not by place
     levels = tuple(level for _, level in ordered[:MOST_LEVELS])
     return Cut(column=name, kind="levels", levels=levels, numeric=numeric), len(counts)
@@ -176,10 +174,6 @@ def _column(features: Features, name: str) -> pd.Series | None:
     if isinstance(features, pd.DataFrame):
         return features[name] if name in features.columns else None
     return pd.Series([float(len(series)) for series in features])
-
-
-def _level_texts(column: pd.Series, numeric: bool) -> pd.Series:
-    return number_texts(numbers(column)) if numeric else texts(column)
 
 
 def _number(value: float) -> str:

@@ -46,3 +46,14 @@ def number_texts(values: npt.NDArray[np.float64]) -> pd.Series:
     result = pd.Series(np.full(len(values), None, dtype=object))
     result[codes >= 0] = names[codes[codes >= 0]]
     return result.astype("str")
+
+
+def all_numbers(values: pd.Series | npt.NDArray[Any]) -> bool:
+    """Whether there are values, and all that are not missing are numbers: then ``1``, ``1.0`` and ``01`` are one."""
+    distinct = texts(values).dropna().unique()
+    return len(distinct) > 0 and not np.isnan(numbers(np.asarray(distinct, dtype=object))).any()
+
+
+def level_texts(values: pd.Series | npt.NDArray[Any], numeric: bool) -> pd.Series:
+    """The level of every value as text; missing where it is missing, and where it is no number among `numeric` ones."""
+    return number_texts(numbers(values)) if numeric else texts(values)

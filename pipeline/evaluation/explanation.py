@@ -47,7 +47,7 @@ def explain(
     if not isinstance(model.preprocessor, ImagePreprocessor | SequencePreprocessor):
         return Explanation(trial=trial, rows=rows)
     if not has_captum():
-        missing = f"Where the model looks in an {spec.kind} is shown with captum: {EXTRA}".replace("an s", "a s")
+        missing = f"Where the model looks in {spec.kind}s is shown with captum: {EXTRA}"
         return Explanation(trial=trial, rows=rows, missing=missing)
     return Explanation(
         trial=trial, rows=rows, attribution=attribute(model.module, part, model.preprocessor, spec, seed=seed)

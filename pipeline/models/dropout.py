@@ -54,7 +54,7 @@ class StackedDropout:
     Args:
         rates, widths: of each member; a narrower member draws for its own width only.
         n_layers: so many calls in a row, of one shape, are drawn for together: on a CPU a step of 10 members of three
-            layers then costs 10 draws, not 30, which were half the time of small networks.
+            layers then costs 10 draws, not 30.
     """
 
     def __init__(

@@ -16,7 +16,8 @@ from torch import Tensor
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
 from pipeline.models.dropout import StackedDropout
-from pipeline.models.mlp import MLPConfig, SequenceEncoder, TabularEncoder, make_encoder
+from pipeline.models.encoders import SequenceEncoder, TabularEncoder, make_encoder
+from pipeline.models.mlp import MLPConfig
 from pipeline.models.stack import Stack
 from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, head, linear
 

@@ -15,7 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
@@ -46,9 +46,8 @@ def plots(directory: Path, name: str, records: Iterable[TrialRecord], metric: st
         return None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(directory / JOURNAL))))
-    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.number in ended]
     families = sorted({record.family for record in complete})
-    by_family = {f: _study(study, [t for t in trials if ended[t.number].family == f], f) for f in families}
+    by_family = {f: _study(study, {n for n, record in ended.items() if record.family == f}, f) for f in families}
     shares = importances(directory, name, ended.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -87,10 +86,13 @@ def _of_family(study: optuna.Study, shares: dict[str, float], metric: str) -> It
         yield "The two most important", visualization.plot_contour(study, params=ranked[:2], target_name=metric)
 
 
-def _study(study: optuna.Study, trials: Sequence[FrozenTrial], name: str) -> optuna.Study:
-    """Some of a study's trials as a study of their own."""
+def _study(study: optuna.Study, numbers: set[int], name: str) -> optuna.Study:
+    """Some of a study's trials as a study of their own. A trial that is added gets the next number, so failed ones,
+    which no plot shows, hold the places of the others."""
     some = optuna.create_study(study_name=name, direction=study.direction)
-    some.add_trials(trials)
+    empty = create_trial(state=TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False)
+    some.add_trials(trial if trial.number in numbers else empty for trial in trials)
     return some
 
 

@@ -123,6 +123,14 @@ def test_scaling_is_fitted_on_the_training_part_only(tmp_path: Path) -> None:
     assert one == other
 
 
+def test_values_are_scaled_to_about_one(tmp_path: Path) -> None:
+    frame = table(400).assign(load=lambda rows: 1e6 * rows["load"], wind=lambda rows: 100 + 5 * rows["wind"])
+    x = prepared(frame, tmp_path, horizon=3, context=9, season=1).development().train.inputs.x
+    assert float(x[:, :, 0].square().mean().sqrt()) == pytest.approx(1, abs=0.01)
+    assert float(x[:, :, 1].mean()) == pytest.approx(0, abs=0.05)
+    assert float(x[:, :, 1].std()) == pytest.approx(1, abs=0.05)
+
+
 def test_the_sealed_test_comes_back_with_its_origins(tmp_path: Path) -> None:
     data = prepared(table(150, names=("a", "b")), tmp_path, horizon=4, series="site")
     test, target = unseal(data.sealed, "a test", tmp_path / "ledger.jsonl")
@@ -164,6 +172,8 @@ def test_a_separate_test_continues_the_source(tmp_path: Path) -> None:
     [
         (["1949-01", "1949-02", "1949-03", "1949-04"], "1 month", "1949-05"),
         (["2020-01-31", "2020-02-29", "2020-03-31", "2020-04-30"], "1 month", "2020-05-31"),
+        (["2019-11-30", "2019-12-31", "2020-01-31"], "1 month", "2020-02-29"),
+        (["2020-11-30", "2020-12-30", "2021-01-30"], "1 month", "2021-02-28"),
         (["2019-01-01", "2020-01-01", "2021-01-01", "2022-01-01"], "1 year", "2023-01-01"),
         (["2020-01-01", "2020-04-01", "2020-07-01", "2020-10-01"], "3 months", "2021-01-01"),
         (["01.12.2020", "02.12.2020", "03.12.2020", "04.12.2020"], "1 day", "05.12.2020"),
@@ -179,7 +189,23 @@ def test_every_usual_calendar_has_a_step(times: list[str], step: str, following:
     clock = fit_clock(column, np.zeros(len(times), dtype=np.int64), name="when")
     assert clock.step == step
     assert clock.steps(column).tolist() == list(range(len(times)))
-    assert clock.times(clock.steps(column)[-1:] + 1)[0] == pytest.approx(following) or following == "2020-01-01"
+    assert clock.times(clock.steps(column)[-1:] + 1)[0] == pytest.approx(following)
+
+
+@pytest.mark.parametrize(
+    ("times", "between"),
+    [
+        (["2020-01-31", "2020-02-29", "2020-03-31"], "2020-04-29"),
+        (["2020-01-05", "2020-02-05", "2020-03-05"], "2020-04-06"),
+        ([str(day)[:10] for day in pd.bdate_range("2024-03-01", periods=11)], "2024-03-16"),
+        (["2020-01-01 00:00", "2020-01-01 00:15", "2020-01-01 00:30"], "2020-01-01 00:40"),
+        (["1", "3", "5"], "6"),
+    ],
+)
+def test_a_time_between_two_steps_is_refused(times: list[str], between: str) -> None:
+    clock = fit_clock(pd.Series(times, name="when"), np.zeros(len(times), dtype=np.int64), name="when")
+    with pytest.raises(DataError, match=rf"must go in steps of {clock.step}, but row 2 has '{between}'"):
+        clock.steps(pd.Series([times[-1], between], name="when"))
 
 
 def _with_row(frame: pd.DataFrame, **cells: object) -> pd.DataFrame:
@@ -227,6 +253,14 @@ def test_gaps_are_said_and_not_crossed_or_filled(tmp_path: Path) -> None:
     # A window has 9 steps: a gap of k costs 8 + k of them.
     assert filled.spec.n_train - crossed.spec.n_train == (8 + 2) + (8 + 1)
     assert any("2 are filled" in f.message for f in filled.findings)
+
+
+def test_a_test_of_few_horizons_is_said_to_have_intervals_that_are_too_narrow(tmp_path: Path) -> None:
+    few = prepared(table(150), tmp_path, horizon=6, season=1)
+    (tmp_path / "b").mkdir()
+    enough = prepared(table(150), tmp_path / "b", horizon=2, season=1)
+    said = [[f.evidence for f in made.findings if "intervals are too narrow" in f.message] for made in (few, enough)]
+    assert said == [["25 windows over 30 steps, 5.0 horizons"], []]
 
 
 def test_the_season_is_the_one_whose_naive_forecast_is_best_on_the_training_part(tmp_path: Path) -> None:

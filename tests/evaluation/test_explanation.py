@@ -64,8 +64,13 @@ def test_under_cross_validation_it_says_that_the_rows_are_not_new(tmp_path: Path
     assert "trained on them too" in explained(tmp_path, "tabular", "mlp", n_folds=5).rows
 
 
-def test_without_captum_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "family"), [("image", "cnn"), ("sequence", "lstm")])
+def test_without_captum_it_says_how_to_get_it(
+    kind: Kind, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(explanation, "has_captum", lambda: False)
-    found = explained(tmp_path, "image", "cnn")
+    found = explained(tmp_path, kind, family)
     assert found.attribution is None
-    assert "pip install 'automl-pipeline[explain]'" in (found.missing or "")
+    assert found.missing is not None
+    assert found.missing.startswith(f"Where the model looks in {kind}s is shown with captum")
+    assert "pip install 'automl-pipeline[explain]'" in found.missing

@@ -53,6 +53,12 @@ def test_real_data_needs_no_editing(real_data: Path, folder: Path, name: str) ->
     assert [data["kind"], data["task"], file["search"]["metric"], data["split"]["by"]] == expected
 
 
+@pytest.mark.parametrize(("source", "bound"), [("sklearn:diabetes", "max"), ("sklearn:wine", "min")])
+def test_the_gate_that_it_shows_bounds_the_metric_from_its_bad_side(folder: Path, source: str, bound: str) -> None:
+    metric = written(source)["search"]["metric"]
+    assert f"{{metric: {metric}, {bound}: 0." in Path("experiment.yaml").read_text(encoding="utf-8")
+
+
 def test_the_test_that_lies_beside_is_used(folder: Path) -> None:
     make_table(folder)
     assert written("train.csv", "buys")["data"]["test"] == "test.csv"

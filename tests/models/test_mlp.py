@@ -8,20 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.data.preprocess.tabular import TabularPreprocessor, fit_tabular, scales_of
+from pipeline.data.preprocess.tabular import TabularPreprocessor, fit_tabular
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
-from pipeline.models.mlp import (
-    MLP,
+from pipeline.models.encoders import (
     CategoricalEncoder,
-    MLPConfig,
     NumericEncoder,
     OwnScale,
     SequenceEncoder,
-    default,
     most_bins,
     most_embedding,
 )
+from pipeline.models.mlp import MLP, MLPConfig, default
 from search_spaces import Options, parameter_names
 from tests.models.examples import SPECS
 
@@ -115,7 +113,7 @@ def own_scale(raw: pd.DataFrame, training: pd.DataFrame) -> tuple[Tensor, Tabula
     fitted = fit_tabular(training, dict.fromkeys(training.columns, "numeric"))
     spec = DataSpec(
         kind="tabular", task="binary", labels=(0, 1), n_train=9, n_validation=9, n_numeric=fitted.n_numeric,
-        bins=((0.0,),) * fitted.n_numeric, scales=scales_of(fitted),
+        bins=((0.0,),) * fitted.n_numeric, scales=fitted.scales,
     )  # fmt: skip
     return OwnScale(spec)(fitted.transform(raw).x), fitted
 
@@ -154,6 +152,6 @@ def test_robust_scaling_leaves_what_is_no_measured_number_and_ends_where_trainin
 
 def test_too_many_quantiles_leave_the_normal_scores_only() -> None:
     training = pd.DataFrame(np.random.default_rng(0).normal(size=(1_000, 201)), columns=[f"c{i}" for i in range(201)])
-    assert scales_of(fit_tabular(training, dict.fromkeys(training.columns, "numeric"))) == ()
+    assert fit_tabular(training, dict.fromkeys(training.columns, "numeric")).scales == ()
     assert "mlp.scaling" not in parameter_names(SPECS["tabular"].model_copy(update={"scales": ()}), ("mlp",))
     assert parameter_names(SPECS["tabular"], ("mlp",))["mlp.scaling"] == Options(("quantile", "robust"))

@@ -27,7 +27,7 @@ from pipeline.objective import objective_for
 from pipeline.packaging import load_package, write_trial_package
 from pipeline.packaging.script.write import Script, write_script
 from pipeline.records import TrialRecord, judged, trial_directory
-from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
+from pipeline.training.config import AugmentationConfig, OptimisationConfig, TrainSettings, TrialConfig
 from pipeline.training.folded import build_learner
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.metrics import validation_metrics
@@ -89,8 +89,15 @@ class Trained:
         return write_script(path, self.record, self.config, self.root, self.prepared, recorded_test=f"{self.test:.6f}")
 
 
-def train_here(root: Path, settings: str, family: str, **optimisation: object) -> Trained:
-    """Prepare, train one trial of a family's default, read its test."""
+def train_here(
+    root: Path,
+    settings: str,
+    family: str,
+    model: Mapping[str, object],
+    optimisation: Mapping[str, object],
+    augmentation: Mapping[str, object],
+) -> Trained:
+    """Prepare, train one trial of a family's default with some choices of its own, read its test."""
     import yaml
 
     config = ExperimentConfig.model_validate(yaml.safe_load(settings))
@@ -98,8 +105,9 @@ def train_here(root: Path, settings: str, family: str, **optimisation: object) -
     metric = objective_for(config.search.metric, prepared.spec.task).metric
     trial = TrialConfig(
         family=family,
-        model=FAMILIES[family].default(prepared.spec),
+        model=FAMILIES[family].default(prepared.spec).model_copy(update=model),
         optimisation=OptimisationConfig.model_validate({"lr": 3e-3, "batch_size": 32, **optimisation}),
+        augmentation=AugmentationConfig.model_validate(augmentation),
         seed=11,
     )
     directory = trial_directory(root / "search", 3)
@@ -114,11 +122,11 @@ def train_here(root: Path, settings: str, family: str, **optimisation: object) -
         search="small-1", number=3, config=trial, params={}, started=1.7e9,
         **judged(monitor.outcome, monitor.curve, metric, directory),
     )  # fmt: skip
-    model = load_package(write_trial_package(directory / "package", record, directory, prepared))
+    package = load_package(write_trial_package(directory / "package", record, directory, prepared))
     dataset, target = unseal(prepared.sealed, "a test of scripts", root / "readings.jsonl")
-    encoded, outputs = encode_target(prepared.spec, target), model.outputs(dataset.features)
+    encoded, outputs = encode_target(prepared.spec, target), package.outputs(dataset.features)
     if prepared.spec.task != "regression" and not prepared.spec.n_folds:
-        outputs = outputs / fit_temperature(model.logits(data.validation.inputs), data.validation.target)
+        outputs = outputs / fit_temperature(package.logits(data.validation.inputs), data.validation.target)
     test = float(validation_metrics(outputs[None], encoded, prepared.spec)[metric][0])
     return Trained(record, config, root, prepared, test)
 

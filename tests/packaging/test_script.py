@@ -16,14 +16,15 @@ import torch
 from PIL import Image
 from pydantic import BaseModel
 
-from pipeline.config import ExperimentConfig
+from pipeline.config import ExperimentConfig, TrainConfig
 from pipeline.data.prepare import prepare
 from pipeline.data.preprocess import TabularPreprocessor
 from pipeline.errors import InputError
+from pipeline.models.config import ModelConfig
 from pipeline.objective import METRICS
 from pipeline.packaging.script.scoring import MINIMISED, score
 from pipeline.packaging.script.write import TRAINS_WITH
-from pipeline.training.config import OptimisationConfig
+from pipeline.training.config import AugmentationConfig, OptimisationConfig, TrialConfig
 from pipeline.training.metrics import validation_metrics
 from tests.conftest import REPOSITORY, make_development
 from tests.packaging.scripts import (
@@ -44,32 +45,40 @@ from tests.packaging.scripts import (
     write_waves,
 )
 
-CASES: dict[str, tuple[Callable[[Path], None], str, str, dict[str, object]]] = {
+CASES: dict[str, tuple[Callable[[Path], None], str, str, dict[str, object], dict[str, object], dict[str, object]]] = {
     "mlp, a table of all types": (
         write_table,
         "{name: t, data: {source: train.csv, test: test.csv, target: leaves, types: {code: categorical}, "
         "split: {by: stratified}}, search: {metric: log_loss}, train: {max_epochs: 8, patience: 2}}",
         "mlp",
+        {"scaling": "robust"},
         {"optimizer": "adam", "schedule": "one_cycle", "class_weight_power": 0.5, "label_smoothing": 0.05, "l1": 1e-5},
+        {},
     ),
     "mlp, a quantity in parquet": (
         write_prices,
         "{name: t, data: {source: prices.parquet, target: price, split: {by: random}}, "
         "train: {max_epochs: 6, patience: 3}}",
         "mlp",
+        {},
         {"loss": "huber", "optimizer": "sgd", "lr": 0.02, "clip_norm": 1.0, "schedule": "step"},
+        {},
     ),
     "cnn, images": (
         write_digits,
         "{name: t, data: {source: digits.npz, split: {by: stratified}}, train: {max_epochs: 4, patience: 4}}",
         "cnn",
+        {},
         {"loss": "focal", "schedule": "cosine", "warmup": 0.1},
+        {"flip": "horizontal", "shift": 1, "cutout": 2, "mixup": 0.2},
     ),
     "lstm, sequences in folds": (
         write_waves,
         "{name: t, data: {source: waves.ts, split: {by: kfold, folds: 3}}, train: {max_epochs: 5, patience: 3}}",
         "lstm",
+        {},
         {"optimizer": "rmsprop"},
+        {},
     ),
 }
 
@@ -90,12 +99,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     folder = tmp_path_factory.mktemp("scripts")
     trained: dict[str, Trained] = {}
     scripts: dict[str, Path] = {}
-    for number, (case, (write, settings, family, optimisation)) in enumerate(CASES.items()):
+    for number, (case, (write, settings, family, *choices)) in enumerate(CASES.items()):
         root = folder / str(number)
         root.mkdir()
         write(root)
-        loss = {} if "loss" in optimisation else {"loss": "cross_entropy"}
-        trained[case] = train_here(root, settings, family, **optimisation, **loss)
+        trained[case] = train_here(root, settings, family, *choices)
         scripts[case] = trained[case].script(folder / f"retrain_{number}.py").path
         for file in root.iterdir():
             if file.is_file():
@@ -185,12 +193,22 @@ def test_a_script_trains_with_every_choice_there_is(settings: type[BaseModel]) -
     assert TRAINS_WITH[settings] == set(settings.model_fields)
 
 
+def test_all_that_decides_a_trial_is_looked_at() -> None:
+    """A script is given the family, the model's config as a whole, and the seed."""
+    groups = {name: entry.annotation for name, entry in TrialConfig.model_fields.items()}
+    assert {groups.pop(name) for name in ("family", "model", "seed")} == {str, ModelConfig, int}
+    assert {*groups.values(), TrainConfig} == set(TRAINS_WITH)
+
+
 def test_a_choice_that_the_scripts_training_does_not_know_gets_no_script(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TRAINS_WITH, OptimisationConfig, TRAINS_WITH[OptimisationConfig] - {"clip_norm"})
+    monkeypatch.setitem(TRAINS_WITH, AugmentationConfig, TRAINS_WITH[AugmentationConfig] - {"mixup"})
     refused(written.trained["mlp, a quantity in parquet"], tmp_path, "cannot train with clip_norm: 1.0")
-    assert written.trained["cnn, images"].script(tmp_path / "retrain.py").path.exists(), "it does not clip"
+    refused(written.trained["cnn, images"], tmp_path, "cannot train with mixup: 0.2")
+    plain = written.trained["mlp, a table of all types"]
+    assert plain.script(tmp_path / "retrain.py").path.exists(), "it neither clips nor mixes"
 
 
 def refused(trained: Trained, folder: Path, match: str) -> None:
@@ -215,6 +233,18 @@ def test_rows_that_would_be_prepared_otherwise_get_no_script_and_the_column_is_n
     renamed = fitted.model_copy(update={"numeric": fitted.numeric[::-1]})
     other = replace(trained.prepared, preprocessor=renamed)
     refused(replace(trained, prepared=other), tmp_path, "the column '(area|rooms)' differs by .* of the training part")
+
+
+@pytest.mark.parametrize("field", ["scales", "bins", "target_scale", "cardinalities", "n_train"])
+def test_a_script_that_would_tell_the_model_other_things_of_the_data_is_not_written(
+    field: str, written: Written, tmp_path: Path
+) -> None:
+    """Equal tensors are not enough: a model is also built from what its `DataSpec` says."""
+    trained = written.trained["mlp, a quantity in parquet"]
+    value = getattr(trained.prepared.spec, field)
+    value = value[::-1] if field in ("scales", "bins") else (*value, 3) if field == "cardinalities" else value + 1
+    other = replace(trained.prepared, spec=trained.prepared.spec.model_copy(update={field: value}))
+    refused(replace(trained, prepared=other), tmp_path, f"other {field} of the data")
 
 
 def test_image_files_get_no_script(written: Written, tmp_path: Path) -> None:

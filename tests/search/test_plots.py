@@ -38,12 +38,27 @@ def search(directory: Path, n_trials: int) -> list[TrialRecord]:
 def test_every_family_has_its_plots_and_the_page_needs_no_network(tmp_path: Path) -> None:
     page = plots(tmp_path, "digits-1", search(tmp_path, 40), "accuracy")
     assert page is not None
+    assert "plotly.js v" in page
     titles = re.findall(r"<h[23][^>]*>([^<]*)<", page)
     overall = ["All families", "History", "Share of trials that reach a score", "Score against size", "Timeline"]
     of_family = ["Curves", "Importance (PED-ANOVA)", "Slices", "Parallel coordinates", "The two most important"]
     assert titles == [*overall, "cnn", *of_family, "mlp", *of_family]
     outside = re.sub(r"<script>.*?</script>", "", page, count=1, flags=re.S)  # plotly's own text names its sites
     assert not re.search(r"(?:src|href)=\"(?!#)", outside)
+
+
+def test_trials_are_drawn_with_their_family_and_by_the_number_they_have_everywhere(tmp_path: Path) -> None:
+    records = search(tmp_path, 40)
+    page = plots(tmp_path, "digits-1", records, "accuracy")
+    assert page is not None
+    _, first, overall, *sections = re.split(r'<h2 id="([^"]*)"', page)
+    assert first == "All families"
+    for family, section in zip(sections[::2], sections[1::2], strict=True):
+        drawn = {int(number) for number in re.findall(r'"name":"Trial(\d+)"', section)}
+        assert drawn == {record.number for record in records if record.family == family}
+    best = max(record.objective or 0.0 for record in records if record.state == "COMPLETE")
+    against_size = overall.split("Score against size")[1].split("Timeline")[0]
+    assert repr(best) in against_size
 
 
 def test_a_family_with_few_trials_has_its_curves_only(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_batches_differ_from_epoch_to_epoch_and_long_ones_come_at_any_time() -> 
     assert not batches[0] & batches[1]
     first, second = (lengths[half].double().mean() for half in epochs[0].split(1_000))
     assert float(abs(first - second)) < 5  # of a mean of 20: sorted rows would differ by 20
+    longest = torch.stack([lengths[batch].max() for batch in epochs[0].split(SIZE)])
+    assert 0.3 < float((longest.diff() > 0).double().mean()) < 0.6, "batches do not go from short to long"
 
 
 @pytest.mark.parametrize("family", ["mlp", "lstm", "cnn"])

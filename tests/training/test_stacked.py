@@ -11,6 +11,8 @@ import torch
 from pipeline.models import FAMILIES
 from pipeline.training.config import AugmentationConfig
 from pipeline.training.trainer import Verdict
+from search_spaces import SPACES
+from tests.helpers import RandomSuggester
 from tests.training.cohorts import STACKED, alone, assert_same, cohort_of, make, together
 
 
@@ -41,6 +43,18 @@ def test_members_equal_themselves_alone(tmp_path: Path, family: str, kind: str, 
     for trial, config in enumerate(configs):
         theirs = alone(config, trial, data, tmp_path / "alone", plan)
         assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+
+
+@pytest.mark.parametrize(("family", "kind", "task"), sorted({case[:3] for case in CASES}))
+def test_what_a_cohort_computes_once_does_not_differ_in_it(family: str, kind: str, task: str) -> None:
+    """Widths are padded and dropout is drawn for each member; every other choice of a model's makes another class."""
+    spec, stack = make(kind, task).spec, FAMILIES[family].stack
+    assert stack is not None
+    first, *others = (SPACES[family](RandomSuggester(seed), spec) for seed in range(30))
+    for name in type(first).model_fields.keys() - {"width", "dropout"}:
+        for value in {getattr(other, name) for other in others} - {getattr(first, name)}:
+            changed = first.model_copy(update={name: value})
+            assert stack.shape_class(changed, spec) != stack.shape_class(first, spec), name
 
 
 @pytest.mark.parametrize("family", STACKED)

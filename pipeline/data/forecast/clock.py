@@ -111,8 +111,7 @@ class Clock(BaseModel):
             days = np.busday_offset("1970-01-01", units.astype(np.int64), roll="forward")
         else:
             months = (units.astype(np.int64) - 1970 * 12).astype("datetime64[M]")
-            last = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
-            days = months.astype("datetime64[D]") + np.minimum(self.day, last) - 1
+            days = months.astype("datetime64[D]") + np.minimum(self.day, _lengths(months)) - 1
         return np.asarray(days.astype(np.int64) * DAY + self.time_of_day, dtype=np.float64)
 
     def circles(self, steps: Steps, cycles: tuple[Cycle, ...]) -> npt.NDArray[np.float64]:
@@ -195,10 +194,8 @@ def _calendars(name: str, column: pd.Series, when: npt.NDArray[np.float64], form
     time_of_day = np.unique(np.mod(when, DAY))
     found: list[Clock] = []
     if len(time_of_day) == 1:
-        days = np.floor(when / DAY).astype(np.int64).astype("datetime64[D]")
-        months = days.astype("datetime64[M]")
-        of_month = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
-        last = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+        days = _days(when)
+        _, of_month, last = _in_months(days)
         at = {"time_of_day": float(time_of_day[0])}
         if len(np.unique(of_month)) == 1 or (of_month == last).all():
             day = _MONTH_END if (of_month == last).all() else int(of_month[0])
@@ -221,15 +218,30 @@ def _in_units(when: npt.NDArray[np.float64], clock: Clock) -> npt.NDArray[np.flo
     """Numbers or seconds as units of the clock, since its calendar's beginning."""
     if clock.unit in ("number", "second"):
         return when
-    days = np.floor(when / DAY).astype(np.int64).astype("datetime64[D]")
+    days = _days(when)
     if clock.unit == "business day":
         # A day that is none lies between two steps.
         return np.busday_count("1970-01-01", days).astype(np.float64) + np.where(np.is_busday(days), 0.0, -0.5)
-    months = days.astype("datetime64[M]")
-    of_month = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
-    last = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+    months, of_month, last = _in_months(days)
     fits = of_month == np.minimum(clock.day, last)
     return np.asarray(months.astype(np.int64) + 1970.0 * 12 + np.where(fits, 0.0, 0.5), dtype=np.float64)
+
+
+def _days(when: npt.NDArray[np.float64]) -> npt.NDArray[np.datetime64]:
+    """The days that seconds since 1970 lie in."""
+    return np.floor(when / DAY).astype(np.int64).astype("datetime64[D]")
+
+
+def _in_months(days: npt.NDArray[np.datetime64]) -> tuple[npt.NDArray[np.datetime64], Steps, Steps]:
+    """The month of each day, its number in it from 1, and the number of the month's last day."""
+    months = days.astype("datetime64[M]")
+    return months, (days - months.astype("datetime64[D]")).astype(np.int64) + 1, _lengths(months)
+
+
+def _lengths(months: npt.NDArray[np.datetime64]) -> Steps:
+    """How many days months have."""
+    starts, ends = (at.astype("datetime64[D]").astype(np.int64) for at in (months, months + 1))
+    return np.asarray(ends - starts)
 
 
 def _usual_distance(units: npt.NDArray[np.float64], series: npt.NDArray[np.int64]) -> float | None:

@@ -3,7 +3,7 @@ free text to hashed words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
 
@@ -19,7 +19,7 @@ from pipeline.data.dataset import Features
 from pipeline.data.preprocess.datetimes import DatetimeColumn, fit_datetime
 from pipeline.data.preprocess.words import TextColumn, fit_text
 from pipeline.data.tensors import Inputs
-from pipeline.data.values import number_texts, numbers, texts
+from pipeline.data.values import all_numbers, level_texts, numbers
 from pipeline.errors import DataError
 
 MAX_QUANTILES: Final = 1000
@@ -94,6 +94,11 @@ class TabularPreprocessor(BaseModel):
     @property
     def cardinalities(self) -> tuple[int, ...]:
         return tuple(column.cardinality for column in self.categorical)
+
+    @property
+    def scales(self) -> tuple[tuple[float, ...], ...]:
+        """As `DataSpec.scales`."""
+        return scales_of([(column.median, column.quantiles) for column in self.numeric], self.n_numeric)
 
     @property
     def schema_of_features(self) -> dict[str, str]:
@@ -178,19 +183,24 @@ MAX_KNOTS: Final = 200_000
 """Quantiles of all columns together that a data set's `DataSpec` may hold."""
 
 
-def scales_of(fitted: TabularPreprocessor) -> tuple[tuple[float, ...], ...]:
+def scales_of(columns: Sequence[tuple[float, npt.ArrayLike]], n_numeric: int) -> tuple[tuple[float, ...], ...]:
     """`DataSpec.scales`: what leads from a column's normal scores back to its own scale. Where the quartiles are equal
-    the unit is half the whole range (RealMLP, arXiv 2407.04491, appendix A)."""
-    if sum(len(column.quantiles) for column in fitted.numeric) > MAX_KNOTS:
+    the unit is half the whole range (RealMLP, arXiv 2407.04491, appendix A).
+
+    Args:
+        columns: median and quantiles of each numeric column.
+        n_numeric: width of ``Inputs.x``, in which they come first.
+    """
+    if sum(np.size(quantiles) for _, quantiles in columns) > MAX_KNOTS:
         return ()
-    return tuple(_scaled(column) for column in fitted.numeric) + ((),) * (fitted.n_numeric - len(fitted.numeric))
+    own = tuple(_scaled(median, np.asarray(quantiles)) for median, quantiles in columns)
+    return own + ((),) * (n_numeric - len(columns))
 
 
-def _scaled(column: NumericColumn) -> tuple[float, ...]:
-    quantiles = np.array(column.quantiles)
+def _scaled(median: float, quantiles: npt.NDArray[np.float64]) -> tuple[float, ...]:
     low, high = np.quantile(quantiles, (0.25, 0.75))
     unit = high - low or (quantiles[-1] - quantiles[0]) / 2
-    return tuple(((quantiles - column.median) / unit).tolist()) if unit > 0 else ()
+    return tuple(((quantiles - median) / unit).tolist()) if unit > 0 else ()
 
 
 def bins_of(x: npt.NDArray[np.float32], n_hashed: int = 0) -> tuple[tuple[float, ...], ...]:
@@ -245,24 +255,17 @@ def _to_normal(values: npt.NDArray[np.float64], quantiles: npt.NDArray[np.float6
 
 def fit_categorical(name: str, column: pd.Series) -> CategoricalColumn:
     """Fit on training rows: levels by how often they occur."""
-    text = texts(column)
-    distinct = text.dropna().unique()
-    as_numbers = numbers(np.asarray(distinct, dtype=object))
-    numeric = len(distinct) > 0 and not np.isnan(as_numbers).any()
-    counts = _level_texts(column, numeric).value_counts()
+    numeric = all_numbers(column)
+    counts = level_texts(column, numeric).value_counts()
     # Ties in frequency go by name: the order must not depend on the order of rows.
     ordered = sorted(((-count, str(level)) for level, count in counts.items() if count >= MIN_LEVEL_COUNT))
     levels = tuple(level for _, level in ordered[:MAX_LEVELS])
     return CategoricalColumn(name=name, levels=levels, numeric=numeric, rare=len(counts) > len(levels))
 
 
-def _level_texts(column: pd.Series, numeric: bool) -> pd.Series:
-    return number_texts(numbers(column)) if numeric else texts(column)
-
-
 def codes(column: pd.Series, fitted: CategoricalColumn) -> npt.NDArray[np.int64]:
     """Each row's level as a number ``(N,)``."""
-    text = _level_texts(column, fitted.numeric)
+    text = level_texts(column, fitted.numeric)
     known: npt.NDArray[Any] = pd.Index(fitted.levels, dtype="str").get_indexer(pd.Index(text)) + 1
     if fitted.rare:
         unlisted = (known == 0) & text.notna().to_numpy()

@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -51,7 +52,7 @@ def read_function(request: Request) -> Dataset:
 
 def _with_target(x: Any, target: npt.NDArray[Any] | None, request: Request, source: str) -> Dataset:
     if isinstance(x, pd.DataFrame):
-        table = from_frame(x, _unlabelled(request), [])
+        table = from_frame(x, replace(request, target=None, labelled=False), [])
         return Dataset(table.kind, table.features, target, source)
     if isinstance(x, np.ndarray) and len(x):
         kind, features = shaped(x, request)
@@ -61,10 +62,6 @@ def _with_target(x: Any, target: npt.NDArray[Any] | None, request: Request, sour
         series = [np.asarray(steps, dtype=np.float32) for steps in x]
         return Dataset("sequence", [s[:, None] if s.ndim == 1 else s for s in series], target, source)
     raise DataError(f"{source} returned X as a {type(x).__name__}", "return a DataFrame, an array or a list of arrays")
-
-
-def _unlabelled(request: Request) -> Request:
-    return Request(request.path, None, request.kind, labelled=False, shape=request.shape)
 
 
 def _values(y: Any, source: str) -> npt.NDArray[Any]:

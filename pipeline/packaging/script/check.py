@@ -1,8 +1,10 @@
-"""Whether a script prepares the rows that its trial was trained on: it is loaded, and its tensors are the search's."""
+"""Whether a script prepares the rows that its trial was trained on: it is loaded, and its tensors are the search's, and
+so is what it tells the model of them."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.data.prepare import Prepared
+from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Part
 from pipeline.errors import InputError
 from pipeline.packaging.script.plan import Plan
@@ -26,7 +29,7 @@ def check_rows(
     """The largest difference between the script's prepared rows and the search's. The test part is left alone.
 
     Raises:
-        InputError: the script prepares other rows.
+        InputError: the script prepares other rows, or another `DataSpec`.
     """
     script = _load(staged)
     read, fit = (getattr(script, name) for name in used)
@@ -38,7 +41,11 @@ def check_rows(
     pairs = [("training", made.train, wanted.train)]
     if wanted.folds is None:
         pairs.append(("validation", made.validation, wanted.validation))
-    return max(_largest_difference(plan, name, ours, theirs) for name, ours, theirs in pairs)
+    largest = max(_largest_difference(plan, name, ours, theirs) for name, ours, theirs in pairs)
+    for field in DataSpec.model_fields:
+        if not _alike(getattr(made.spec, field), getattr(prepared.spec, field)):
+            raise _other(plan, f"other {field} of the data")
+    return largest
 
 
 def _largest_difference(plan: Plan, name: str, made: Any, wanted: Part) -> float:
@@ -59,6 +66,15 @@ def _largest_difference(plan: Plan, name: str, made: Any, wanted: Part) -> float
             raise _other(plan, f"{where} differs by {worst:.2g} in row {int(at[0]) + 1} of the {name} part")
         largest = max(largest, worst)
     return largest
+
+
+def _alike(ours: object, theirs: object) -> bool:
+    """Whether two fields of a `DataSpec` are equal, numbers up to rounding."""
+    if isinstance(ours, tuple) and isinstance(theirs, tuple):
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=CLOSE, abs_tol=CLOSE)
+    return ours == theirs
 
 
 def _column(plan: Plan, field: str, position: int) -> str:

@@ -17,12 +17,12 @@ from pipeline.packaging.script.plan import Plan
 from pipeline.packaging.script.preparing import Fit, labelled, prepare, take
 from pipeline.packaging.script.reading import Raw, sha256_of
 from pipeline.packaging.script.scoring import score
-from pipeline.packaging.script.training import Build, outputs, train
+from pipeline.packaging.script.training import Build, Changes, outputs, train
 
 Read = Callable[[str, Plan], Raw]
 
 
-def main(plan: Plan, read: Read, fit: Fit, build: Build) -> None:
+def main(plan: Plan, read: Read, fit: Fit, build: Build, changes: Changes | None = None) -> None:
     """Train again and say what came of it."""
     asked = arguments(plan)
     files = [asked.data, *([asked.test] if plan.test is not None else [])]
@@ -31,7 +31,7 @@ def main(plan: Plan, read: Read, fit: Fit, build: Build) -> None:
             sys.exit(f"error: {path}: this is not the file that the search trained on; rows would be other rows")
     raw, rows = read(asked.data, plan), rows_of(plan)
     data = prepare(plan, raw, rows, fit)
-    trained = train(plan, data, build, asked.seed)
+    trained = train(plan, data, build, asked.seed, changes)
     where = f"over {plan.n_folds} folds" if plan.n_folds else f"of {len(data.validation)} rows"
     print(f"best epoch {trained.epoch}")
     print(f"validation {plan.metric} {trained.score:.6f} {where} (recorded {plan.recorded_validation:.6f})")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.data.spec import Kind, Label, Task
-from pipeline.training.config import OptimisationConfig
+from pipeline.training.config import AugmentationConfig, OptimisationConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class Plan:
     model: Any
     """The config of the model's class."""
     optimisation: OptimisationConfig
+    augmentation: AugmentationConfig
     seed: int
     max_epochs: int
     patience: int

@@ -14,7 +14,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from torch import Tensor
 
 from pipeline.data.preprocess.datetimes import fit_dates
-from pipeline.data.preprocess.tabular import MAX_QUANTILES, bins_of, codes, fit_categorical
+from pipeline.data.preprocess.tabular import MAX_QUANTILES, bins_of, codes, fit_categorical, scales_of
 from pipeline.data.preprocess.target import label_codes
 from pipeline.data.preprocess.words import fit_text
 from pipeline.data.spec import DataSpec
@@ -96,8 +96,13 @@ def fit_table(train: pd.DataFrame, plan: Plan, *fits: Callable[[pd.DataFrame, Pl
         return Inputs(x, torch.from_numpy(np.stack([codes(frame[c.name], c) for c in categorical], axis=1)))
 
     x = transform(train).x.numpy()
-    shape = {"n_numeric": x.shape[1], "cardinalities": tuple(column.cardinality for column in categorical)}
-    return Fitted(transform, shape | {"bins": bins_of(x, sum(column.n_hashed for column in wide))})
+    shape = {
+        "n_numeric": x.shape[1],
+        "cardinalities": tuple(column.cardinality for column in categorical),
+        "bins": bins_of(x, sum(column.n_hashed for column in wide)),
+        "scales": scales_of([(c.median, c.quantiles.quantiles_[:, 0]) for c in numeric.values()], x.shape[1]),
+    }
+    return Fitted(transform, shape)
 
 
 def fit_dates_and_words(train: pd.DataFrame, plan: Plan) -> Fitted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from pipeline.models.base import Model
 from pipeline.packaging.script.plan import Plan
 from pipeline.packaging.script.preparing import Prepared
 from pipeline.packaging.script.scoring import MINIMISED, score
+from pipeline.training.augmentation import partners
 from pipeline.training.config import OptimisationConfig
 from pipeline.training.folded import FOLD_STRIDE
 from pipeline.training.learner import EVALUATION_VALUES, batches, n_batches
@@ -25,6 +26,10 @@ from pipeline.training.losses import training_loss
 from pipeline.training.schedule import rate_factor
 
 Build = Callable[[Any, DataSpec], Model]
+Change = Callable[[Tensor, Sequence[int]], tuple[Tensor, Tensor | None]]
+"""From batches ``(1, B, C, H, W)`` and the step of each to changed ones, and where they mix rows, each one's share."""
+Changes = Callable[[Plan, int], Change]
+"""By the seed of a training."""
 
 
 class Trained(NamedTuple):
@@ -39,13 +44,16 @@ class Trained(NamedTuple):
 class Training:
     """A model on its way, with its own order of rows and its own random numbers."""
 
-    def __init__(self, plan: Plan, spec: DataSpec, build: Build, part: Part, seed: int, epoch_rows: int) -> None:
+    def __init__(
+        self, plan: Plan, spec: DataSpec, build: Build, part: Part, seed: int, epoch_rows: int, changes: Changes | None
+    ) -> None:
         torch.manual_seed(seed)
         self.plan, self.part, self.epoch_rows = plan, part, epoch_rows
         self.model = build(plan.model, spec)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(plan.optimisation, self.parameters)
         self.loss = training_loss(plan.optimisation, spec, torch.device("cpu"))
+        self.change = None if changes is None else changes(plan, seed)
         self.order = torch.Generator().manual_seed(seed)
         self.random = torch.get_rng_state()
         self.step, self.n_steps = 0, plan.max_epochs * n_batches(epoch_rows, plan.optimisation.batch_size)
@@ -58,8 +66,12 @@ class Training:
         rows = torch.randperm(len(self.part), generator=self.order)[: self.epoch_rows]
         for batch in batches(self.part, rows, config.batch_size):
             self.optimizer.zero_grad()
+            inputs, own_share = self.changed(batch.inputs)
             with autocast(self.plan):
-                loss = self.loss(self.model(batch.inputs), batch.target)
+                output = self.model(inputs)
+                loss = self.loss(output, batch.target)
+                if own_share is not None:
+                    loss = torch.lerp(self.loss(output, partners(batch.target[None])[0]), loss, own_share)
             loss.backward()  # type: ignore[no-untyped-call]
             if config.l1:
                 for parameter in self.parameters:
@@ -72,6 +84,13 @@ class Training:
             self.optimizer.step()
             self.step += 1
         self.random = torch.get_rng_state()
+
+    def changed(self, inputs: Inputs) -> tuple[Inputs, Tensor | None]:
+        """A batch as augmentation leaves it, and the share of its own rows where it mixes them."""
+        if self.change is None:
+            return inputs, None
+        x_1BCHW, own_11 = self.change(inputs.x[None], [self.step])
+        return inputs._replace(x=x_1BCHW[0]), None if own_11 is None else own_11[0, 0]
 
 
 def make_optimizer(config: OptimisationConfig, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -90,12 +109,12 @@ def make_optimizer(config: OptimisationConfig, parameters: Iterable[torch.nn.Par
             return torch.optim.SGD(parameters, lr, config.momentum, weight_decay=decay, nesterov=nesterov, fused=True)
 
 
-def train(plan: Plan, data: Prepared, build: Build, seed: int) -> Trained:
+def train(plan: Plan, data: Prepared, build: Build, seed: int, changes: Changes | None) -> Trained:
     """Train until the validation score has not become better for `Plan.patience` epochs; the best epoch counts.
 
     Under cross-validation there is a model a fold, whose mean score decides, and one on all rows, which is kept.
     """
-    trainings, held_out = start(plan, data, build, seed)
+    trainings, held_out = start(plan, data, build, seed, changes)
     kept = trainings[-1].model
     best = Trained(kept, math.nan, 0)
     for epoch in range(1, plan.n_epochs + 1):
@@ -114,17 +133,20 @@ def train(plan: Plan, data: Prepared, build: Build, seed: int) -> Trained:
     return Trained(best.model.eval(), best.score, best.epoch)
 
 
-def start(plan: Plan, data: Prepared, build: Build, seed: int) -> tuple[list[Training], list[Part]]:
+def start(
+    plan: Plan, data: Prepared, build: Build, seed: int, changes: Changes | None
+) -> tuple[list[Training], list[Part]]:
     """The trainings, that on all rows last, and the rows that the first ones are validated on."""
-    everything = Training(plan, data.spec, build, data.train, seed, len(data.train))
+    everything = Training(plan, data.spec, build, data.train, seed, len(data.train), changes)
     if data.folds is None:
         return [everything], [data.validation]
     held = [torch.nonzero(data.folds == fold)[:, 0] for fold in range(plan.n_folds)]
     rest = [torch.nonzero(data.folds != fold)[:, 0] for fold in range(plan.n_folds)]
     epoch_rows = min(map(len, rest))
+    seeds = [(seed + (fold + 1) * FOLD_STRIDE) % 2**63 for fold in range(plan.n_folds)]
     folds = [
-        Training(plan, data.spec, build, data.train.take(r), (seed + (f + 1) * FOLD_STRIDE) % 2**63, epoch_rows)
-        for f, r in enumerate(rest)
+        Training(plan, data.spec, build, data.train.take(rows), own, epoch_rows, changes)
+        for rows, own in zip(rest, seeds, strict=True)
     ]
     return [*folds, everything], [data.train.take(rows) for rows in held]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from pydantic import BaseModel
 
 from pipeline.config import ExperimentConfig, TrainConfig
 from pipeline.data.assemble import divide
@@ -26,23 +27,26 @@ from pipeline.data.source import Located, locate, read_located
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
 from pipeline.models import FAMILIES
+from pipeline.models.config import ModelConfig
 from pipeline.packaging.package import library_versions
-from pipeline.packaging.script import main, preparing, reading
+from pipeline.packaging.script import augmenting, main, preparing, reading
 from pipeline.packaging.script.bundle import bundle
 from pipeline.packaging.script.check import check_rows
 from pipeline.packaging.script.literal import literal
 from pipeline.packaging.script.plan import Columns, Plan
 from pipeline.records import TrialRecord
-from pipeline.training.config import OptimisationConfig
+from pipeline.training.config import AugmentationConfig, OptimisationConfig, TrialConfig
 
-TRAINS_WITH: Final = {
+TRAINS_WITH: Final[dict[type[BaseModel], set[str]]] = {
     OptimisationConfig: {
         "optimizer", "lr", "weight_decay", "l1", "momentum", "beta2", "eps", "schedule", "warmup", "batch_size", "loss",
         "label_smoothing", "class_weight_power", "clip_norm",
     },
+    AugmentationConfig: {"flip", "shift", "cutout", "mixup"},
     TrainConfig: {"max_epochs", "patience", "precision", "deterministic"},
 }  # fmt: skip
-"""The choices of a training that a script makes as the search did; one that is not named here must have its default."""
+"""The choices of a training that a script makes as the search did; one that is not named here must have its default.
+The model's own are not among them: a script has its config and its code as a whole."""
 _FITS: Final = {"image": "fit_images", "sequence": "fit_sequences"}
 _STORY: Final = '''"""Trains trial {label} of search {search} again: {libraries}, nothing else.
 
@@ -94,7 +98,7 @@ def write_script(
     Raises:
         InputError: the data has changed, or cannot be read by a script, with the reason.
     """
-    for settings in (record.config.optimisation, config.train):
+    for settings in (*_groups(record.config), config.train):
         _refuse_unknown(settings)
     source, data = _read(config, root)
     read = _reader(source, data)
@@ -112,6 +116,7 @@ def write_script(
     )
     fit, family = _fit(plan), FAMILIES[record.family]
     build: Any = family.build
+    used = [read, fit, build.__name__]
     roots = [
         (reading.__name__, read),
         (preparing.__name__, fit),
@@ -120,7 +125,10 @@ def write_script(
         (main.__name__, "main"),
         (Plan.__module__, "Plan"),
     ]
-    text = _text(path, record, plan, bundle(roots), (read, fit, build.__name__))
+    if plan.augmentation != AugmentationConfig():
+        used.append(augmenting.changed_images.__name__)
+        roots.append((augmenting.__name__, used[-1]))
+    text = _text(path, record, plan, bundle(roots), used)
     staged = path.with_name(f".{path.stem}-staged.py")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,11 +142,18 @@ def write_script(
     return Script(path, rows, difference)
 
 
-def _refuse_unknown(settings: OptimisationConfig | TrainConfig) -> None:
+def _groups(config: TrialConfig) -> list[BaseModel]:
+    """The groups of choices that a trial's training consists of, whichever there are."""
+    values = (getattr(config, name) for name in type(config).model_fields)
+    return [value for value in values if isinstance(value, BaseModel) and not isinstance(value, ModelConfig)]
+
+
+def _refuse_unknown(settings: BaseModel) -> None:
     """Raises InputError for a choice that the script's training does not know, so that it is never left out unsaid."""
+    known = TRAINS_WITH.get(type(settings), set())
     for name, entry in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if name not in TRAINS_WITH[type(settings)] and value != entry.get_default(call_default_factory=True):
+        if name not in known and value != entry.get_default(call_default_factory=True):
             raise InputError(f"a script cannot train with {name}: {value!r}", "export a trial without it")
 
 
@@ -219,6 +234,7 @@ def _plan(
         n_folds=spec.n_folds,
         model=record.config.model,
         optimisation=record.config.optimisation,
+        augmentation=record.config.augmentation,
         seed=record.config.seed,
         max_epochs=train.max_epochs,
         patience=train.patience,
@@ -250,7 +266,7 @@ def _fit(plan: Plan) -> str:
     return _FITS[plan.kind]
 
 
-def _text(path: Path, record: TrialRecord, plan: Plan, definitions: str, used: tuple[str, ...]) -> str:
+def _text(path: Path, record: TrialRecord, plan: Plan, definitions: str, used: list[str]) -> str:
     libraries = "torch, pandas, numpy and scikit-learn" + (" with pyarrow" if "import pyarrow" in definitions else "")
     versions = library_versions()
     story = _STORY.format(
