@@ -56,7 +56,13 @@ def init_experiment(data: str, target: str | None, output: Path, *, force: bool,
     }
     said = [f"wrote {output}: {seen.kind} data, {seen.task}, {seen.n_rows:,} rows"]
     said += [f"test rows from {test}" if seen.use_test else f"{test} is not used: {seen.test_reason}"] if test else []
-    said += [f"split by {seen.split}: {seen.split_reason}", f"next: automl check {output}"]
+    said += [f"split by {seen.split}: {seen.split_reason}"]
+    if seen.is_series:
+        said.append(
+            f"{target} is predicted from the other columns of its row; the rows are series over time, too: add "
+            "--kind forecast to predict it from its past"
+        )
+    said.append(f"next: automl check {output}")
     return lines(value, *(one_line(line, MAX_COMMENT) for line in said))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 
 from flows.commands.init import find_parts, init_experiment, name_of
 from flows.stages import check_against_data
@@ -96,6 +98,9 @@ def test_series_are_forecast_where_nothing_stands_beside_their_times_or_where_it
     alone.assign(wind=np.random.default_rng(0).normal(size=400)).to_csv("beside.csv", index=False)
     assert written("beside.csv", "y")["data"]["kind"] == "tabular"
     assert "with --kind forecast" in Path("experiment.yaml").read_text()
+    console = Console(file=StringIO(), width=200)
+    init_experiment("beside.csv", "y", Path("experiment.yaml"), force=True).text(console)
+    assert "add --kind forecast to predict it from its past" in console.file.getvalue()  # type: ignore[attr-defined]
     init_experiment("beside.csv", "y", Path("experiment.yaml"), force=True, kind="forecast")
     assert load_experiment(Path("experiment.yaml")).data.kind == "forecast"
     with pytest.raises(InputError, match="--kind must be one of tabular, image"):
