@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -197,8 +197,9 @@ def package_digest(directory: Path) -> str:
     return hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest()
 
 
+@cache
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide a model's outputs, for `Provenance`."""
+    """Versions of the libraries that decide a model's outputs, for `Provenance`; one dict that nobody changes."""
     return {name: version(name) for name in LIBRARIES}
 
 

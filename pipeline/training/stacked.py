@@ -162,7 +162,6 @@ class StackedLearner:
         losses: list[Tensor] = []
         sizes: list[int] = []
         leaves = list(self._parameters.values())
-        ones_K = self._flat.new_ones(self.size)
         for rows, target_KB in self._batches():
             inputs, own_K1 = self._gather(self._train.inputs, rows), None
             if self._augmenter is not None:
@@ -175,7 +174,8 @@ class StackedLearner:
                     other_KB = self._weighted_losses(outputs_KBC, partners(target_KB))
                     losses_KB = torch.lerp(other_KB, losses_KB, own_K1)
                 losses_K = losses_KB.mean(1)
-            self._keep_gradients(leaves, torch.autograd.grad(losses_K, leaves, ones_K))
+            # Of a sum: gradients of several values at once would import sympy, and check its shapes at every step.
+            self._keep_gradients(leaves, torch.autograd.grad(losses_K.sum(), leaves))
             self._shape_gradient()
             self._optimizer.step(self._rates())
             for k in range(self.size):

@@ -148,7 +148,8 @@ def main(handle: int, parent: int) -> None:
         assert isinstance(setup, Setup), setup
         torch.set_num_threads(setup.threads)
         keep_freed_memory()
-        torch.use_deterministic_algorithms(setup.settings.deterministic)
+        if setup.settings.deterministic:  # asking for the default imports torch's compiler: a second, 800 modules
+            torch.use_deterministic_algorithms(True)
         data = load_development(setup.development).to(torch.device(setup.device))
         while True:
             connection.send(Idle())
