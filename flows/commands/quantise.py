@@ -25,7 +25,7 @@ from pipeline.evaluation.champion import Champion
 from pipeline.evaluation.turns import N_BATCH, N_SINGLE, Speed, time_in_turn
 from pipeline.evaluation.variant import VariantReading, read_variant
 from pipeline.files import sha256_file
-from pipeline.objective import objective_for
+from pipeline.objective import METRICS, objective_for
 from pipeline.packaging.int8 import Quantised, quantise
 from pipeline.packaging.onnx_export import standalone_inputs
 from pipeline.packaging.onnx_model import OnnxModel, open_onnx
@@ -36,8 +36,8 @@ from pipeline.registry.loading import load_version
 from pipeline.search.directory import SearchState
 from pipeline.tracking.replay import read_replay
 
-PAYS: Final = 0.05
-"""By so much a file must be faster or smaller before it is said to be."""
+PAYS: Final = 0.1
+"""By so much a file must be faster or smaller before it is said to be: less is noise on a busy machine."""
 
 
 class Form(BaseModel):
@@ -256,9 +256,9 @@ def _show(console: Console, said: Int8Record, line: str) -> None:
     )
     rows = [
         *(_scored(reading, name) for name in reading.original),
-        *([name, f"{a:{style}}", f"{b:{style}}", f"x{b / a:.2f}"] for name, a, b, style in measured),
+        *([name, f"{a:{style}}", f"{b:{style}}", f"ratio {b / a:.2f}"] for name, a, b, style in measured),
     ]
-    for text in columns([["", "float", "int8", "int8 against float"], *rows]):
+    for text in columns([["", "float", "int8", "int8 better by"], *rows]):
         console.print(text, markup=False)
     for gate in reading.gates:
         console.print(f"{'passed' if gate.passed else 'FAILED'}: {gate.gate} ({gate.evidence})", markup=False)
@@ -272,15 +272,15 @@ def columns(rows: list[list[str]]) -> list[str]:
 
 
 def _scored(reading: VariantReading, name: str) -> list[str]:
-    """A row of the table: with intervals for the search's metric, whose difference is paired and positive where the
-    variant is better."""
+    """A row of the table: with intervals, the difference's paired, for the search's metric."""
     before, after = reading.original[name], reading.variant.get(name)
-    if name == reading.metric and after is not None and reading.difference is not None:
-        d = reading.difference.difference
-        return [name, str(before), str(after), f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"]
     if after is None:
         return [name, f"{before.value:.4f}", "undefined", ""]
-    return [name, f"{before.value:.4f}", f"{after.value:.4f}", f"{after.value - before.value:+.4f}"]
+    if name == reading.metric and reading.difference is not None:
+        d = reading.difference.difference
+        return [name, str(before), str(after), f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"]
+    sign = 1 if METRICS[name].direction == "maximize" else -1
+    return [name, f"{before.value:.4f}", f"{after.value:.4f}", f"{sign * (after.value - before.value):+.4f}"]
 
 
 def verdict(original: Form, variant: Form) -> str:
