@@ -22,7 +22,7 @@ from pipeline.data.dataset import take
 from pipeline.data.prepare import Prepared, load_known_rows, load_prepared
 from pipeline.errors import DataError, GateError, InputError
 from pipeline.evaluation.champion import Champion
-from pipeline.evaluation.turns import N_BATCH, N_SINGLE, Speed, time_in_turn
+from pipeline.evaluation.turns import N_BATCH, SINGLE, Speed, time_in_turn
 from pipeline.evaluation.variant import VariantReading, read_variant
 from pipeline.files import sha256_file
 from pipeline.objective import METRICS, objective_for
@@ -144,7 +144,7 @@ def find_judged(workspace: Workspace, version: ModelVersion) -> Origin:
 def _speeds(original: OnnxModel, variant: OnnxModel, staged: Staged) -> tuple[Speed, Speed]:
     """Of both files on the rows that were given for the check."""
     rows, n = staged.features, len(staged.features)
-    singles = [standalone_inputs(staged.predictor, take(rows, np.array([at]))) for at in range(min(n, N_SINGLE))]
+    singles = [standalone_inputs(staged.predictor, take(rows, np.array([at]))) for at in range(min(n, SINGLE[0]))]
     batch = standalone_inputs(staged.predictor, take(rows, np.arange(N_BATCH) % n))
     speeds = time_in_turn({"float": original.answers, "int8": variant.answers}, singles, batch)
     return speeds["float"], speeds["int8"]

@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 R = TypeVar("R")
 
-WARM_UP: Final = 20
-N_SINGLE: Final = 300
 N_BATCH: Final = 1024
-N_BATCHES: Final = 7
+SECONDS: Final = 1.0
+"""Of all forms together, for single rows and again for batches: what a busy machine does for some milliseconds must not
+decide about a net that answers in microseconds."""
+SINGLE: Final = (40, 2000)
+"""Fewest and most rounds of single rows."""
+BATCHES: Final = (5, 200)
 
 
 class Speed(BaseModel):
@@ -26,7 +29,7 @@ class Speed(BaseModel):
     """Of one row alone."""
     latency_ms_p95: float
     rows_per_s: float
-    """In batches of 1024 rows, the median of seven."""
+    """In batches of up to 1024 rows, their median."""
 
 
 def time_in_turn(
@@ -35,19 +38,10 @@ def time_in_turn(
     """Speed of every form on the same inputs.
 
     Args:
-        singles: inputs of one row each, taken again from their start where they are fewer than `N_SINGLE`.
+        singles: inputs of one row each, taken again from their start where they are few.
         batch: inputs of `n_rows` rows.
     """
-    one: dict[str, list[float]] = {name: [] for name in forms}
-    many: dict[str, list[float]] = {name: [] for name in forms}
-    for n in range(-WARM_UP, N_SINGLE):
-        for name, form in forms.items():
-            seconds = _timed(form, singles[n % len(singles)])
-            one[name] += [seconds] if n >= 0 else []
-    for n in range(-1, N_BATCHES):
-        for name, form in forms.items():
-            seconds = _timed(form, batch)
-            many[name] += [seconds] if n >= 0 else []
+    one, many = _rounds(forms, singles, *SINGLE), _rounds(forms, [batch], *BATCHES)
     return {
         name: Speed(
             latency_ms_p50=float(np.quantile(one[name], 0.5)) * 1000,
@@ -58,7 +52,20 @@ def time_in_turn(
     }
 
 
-def _timed(form: Callable[[R], object], inputs: R) -> float:
-    began = time.perf_counter()
-    form(inputs)
-    return time.perf_counter() - began
+def _rounds(
+    forms: Mapping[str, Callable[[R], object]], inputs: Sequence[R], fewest: int, most: int
+) -> dict[str, list[float]]:
+    """Seconds of every call, after a tenth of the fewest rounds untimed."""
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    spent = 0.0
+    for n in range(-(fewest // 10) - 1, most):
+        if n >= fewest and spent > SECONDS:
+            break
+        for name, form in forms.items():
+            began = time.perf_counter()
+            form(inputs[n % len(inputs)])
+            took = time.perf_counter() - began
+            if n >= 0:
+                seconds[name].append(took)
+                spent += took
+    return seconds
