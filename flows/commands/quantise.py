@@ -15,12 +15,12 @@ from rich.console import Console
 from flows.commands.export import Staged, check_onnx_output, find_origin, stage_onnx
 from flows.commands.models import check_writable, find_version, open_registry
 from flows.commands.shown import Shown
-from flows.stages.evaluate import read_evaluation
+from flows.stages.evaluate import load_champion, read_evaluation
 from flows.workspace import Workspace, find_workspace
 from pipeline.config import ExperimentConfig
 from pipeline.data.dataset import take
-from pipeline.data.prepare import Prepared, load_known_rows, load_prepared
-from pipeline.errors import DataError, GateError, InputError
+from pipeline.data.prepare import Prepared, load_prepared
+from pipeline.errors import GateError, InputError
 from pipeline.evaluation.champion import Champion
 from pipeline.evaluation.turns import N_BATCH, SINGLE, Speed, time_in_turn
 from pipeline.evaluation.variant import VariantReading, read_variant
@@ -32,7 +32,6 @@ from pipeline.packaging.onnx_model import OnnxModel, open_onnx
 from pipeline.packaging.package import library_versions
 from pipeline.records import TrialRecord, read_record, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
-from pipeline.registry.loading import load_version
 from pipeline.search.directory import SearchState
 from pipeline.tracking.replay import read_replay
 
@@ -187,7 +186,7 @@ def _former(
     """The champion that the search's winner was compared with; None where there was none.
 
     Raises:
-        StoreError: it cannot be fetched any more.
+        InputError: it is not registered any more.
     """
     evaluation = read_evaluation(workspace.search(origin.state.id))
     number = None if evaluation is None else evaluation.champion
@@ -199,12 +198,7 @@ def _former(
             f"v{number}, the champion that v{version.version} had to beat, is not registered any more",
             "export without --int8",
         )
-    replay = read_replay(workspace.search(found.tags.get("automl.search", "unknown")))
-    try:
-        known = None if replay is None else load_known_rows(workspace.data / replay.prepared)
-    except DataError:  # prepared by an earlier version, or cleared away
-        known = None
-    return Champion(number, load_version(registry, found, scratch / "former"), known)
+    return load_champion(found, registry, workspace, scratch)
 
 
 def _record(

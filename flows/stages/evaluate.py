@@ -98,7 +98,7 @@ def evaluate_stage(
             prepared.sealed,
             objective,
             trained_on=prepared.known_rows(),
-            champion=None if champion is None else _champion(champion, stores.registry, workspace, directory),
+            champion=None if champion is None else load_champion(champion, stores.registry, workspace, directory),
             confidence=config.evaluate.confidence,
             n_resamples=config.evaluate.bootstrap,
             seed=config.search.seed,
@@ -223,7 +223,8 @@ def _naive_metrics(evaluation: Evaluation) -> dict[str, float]:
     return naive | {"test/skill": evaluation.forecast.skill}
 
 
-def _champion(version: ModelVersion, registry: ModelRegistry, workspace: Workspace, directory: Path) -> Champion:
+def load_champion(version: ModelVersion, registry: ModelRegistry, workspace: Workspace, directory: Path) -> Champion:
+    """A registered version as the one to beat; its package is fetched into `directory`."""
     model = load_version(registry, version, directory / f"champion-v{version.version}")
     return Champion(version.version, model, _trained_on(version, workspace))
 

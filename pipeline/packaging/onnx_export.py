@@ -148,9 +148,10 @@ def standalone_inputs(predictor: Predictor, features: Features) -> dict[str, Arr
     if isinstance(fitted, ForecastPreprocessor):
         raise InputError("forecasts are not exported", "serve the package with MLflow")
     if isinstance(fitted, TabularPreprocessor):
-        for column in (*fitted.datetime, *fitted.text):
+        outside = [column.name for column in fitted.datetime] + [column.name for column in fitted.text]
+        if outside:
             raise InputError(
-                f"column {column.name!r} is dates or free text, and such columns are not exported",
+                f"column {outside[0]!r} is dates or free text, and such columns are not exported",
                 "load the model with MLflow, which reads them",
             )
         prepared = fitted.transform(features)
