@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 R = TypeVar("R")
 
 N_BATCH: Final = 1024
-SECONDS: Final = 1.0
+SECONDS: Final = 0.5
 """Of all forms together, for single rows and again for batches: what a busy machine does for some milliseconds must not
 decide about a net that answers in microseconds."""
 SINGLE: Final = (40, 2000)

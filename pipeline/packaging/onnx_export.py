@@ -209,6 +209,8 @@ def export_onnx(predictor: Predictor, example: Features, path: Path) -> dict[str
     assert program is not None
     metadata = describe(predictor)
     model = program.model_proto
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info, model.graph):
+        del part.metadata_props[:]  # stack traces of the export: this machine's paths, and up to half of a small file
     onnx.helper.set_model_props(model, metadata)
     onnx.save_model(model, str(path))
     return metadata

@@ -139,14 +139,14 @@ def test_two_forms_are_timed_in_turn_on_the_same_inputs() -> None:
     assert len(calls) >= 2 * (SINGLE[1] + BATCHES[1]), "what takes no time is timed as often as it may be"
 
 
-def test_a_slow_form_is_timed_for_about_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_form_is_timed_for_about_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr("pipeline.evaluation.turns.time", clock)
     speed = time_in_turn({"slow": lambda seconds: clock.wait(seconds)}, [0.02], 0.1, n_rows=10)["slow"]
     assert speed.latency_ms_p50 == pytest.approx(20)
     assert speed.latency_ms_p95 == pytest.approx(20)
     assert speed.rows_per_s == pytest.approx(100)
-    assert clock.now < 3 * SECONDS
+    assert clock.now < 4 * SECONDS
 
 
 @dataclass(slots=True)

@@ -111,6 +111,13 @@ def test_the_float_file_as_a_model_gives_the_predictors_calibrated_outputs(digit
     torch.testing.assert_close(digits.original.outputs(digits.images[:50]), theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_neither_file_says_where_it_was_made(digits: Files) -> None:
+    for model in (digits.original, digits.variant):
+        content = model.path.read_bytes()
+        assert b"stack_trace" not in content
+        assert str(Path(torch.__file__).parent).encode() not in content
+
+
 def test_calibration_sees_training_rows_as_they_were(digits: Files) -> None:
     train = digits.prepared.development().train.inputs.take(slice(0, 20))
     raw = raw_inputs(digits.predictor, train)["image"]
