@@ -139,6 +139,9 @@ def export(
         Path | None, typer.Option(metavar="FILE.py", help="Script to write that trains it again.")
     ] = None,
     trial: Annotated[int | None, typer.Option(help="With --script: a trial of the latest search.")] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Beside the ONNX file one with 8-bit weights, if the gates take it.")
+    ] = False,
     tracking_uri: Annotated[str, typer.Option(help="Where the registry is.")] = "sqlite:///mlruns/mlflow.db",
     as_json: AsJson = False,
 ) -> None:
@@ -146,12 +149,22 @@ def export(
     from flows.commands.export import export_model, export_script
     from pipeline.errors import InputError
 
-    if script is not None and rows is None and output is None:
+    if script is not None and rows is None and output is None and not int8:
         _print(export_script(model, trial, script, tracking_uri), as_json)
     elif script is None and trial is None and rows is not None and output is not None:
-        _print(export_model(model, rows, output, tracking_uri), as_json)
+        if not int8:
+            _print(export_model(model, rows, output, tracking_uri), as_json)
+            return
+        from flows.commands.quantise import export_int8
+
+        compared, refusal = export_int8(model, rows, output, tracking_uri)
+        _print(compared, as_json)
+        if refusal is not None:
+            raise refusal
     else:
-        raise InputError("export writes one thing", "give --check INPUT -o FILE.onnx, or --script FILE.py [--trial N]")
+        raise InputError(
+            "export writes one thing", "give --check INPUT -o FILE.onnx [--int8], or --script FILE.py [--trial N]"
+        )
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -13,16 +14,48 @@ from flows.commands.shown import Shown, lines
 from flows.stages.evaluate import read_evaluation
 from flows.workspace import Workspace, find_workspace
 from pipeline.config import ExperimentConfig
+from pipeline.data.dataset import Features
 from pipeline.data.prepare import load_prepared
 from pipeline.data.source import read_features
 from pipeline.errors import InputError
+from pipeline.packaging.predictor import Predictor
 from pipeline.records import read_record, trial_directory
+from pipeline.registry.base import ModelRegistry, ModelVersion
 from pipeline.registry.loading import load_version
 from pipeline.search.directory import SearchState, read_state
 from pipeline.text import shown
 from pipeline.tracking.replay import read_replay
 
 N_EXAMPLE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An exported file that agrees with its model, still in a folder that will go."""
+
+    path: Path
+    predictor: Predictor
+    features: Features
+    """The rows on which they agree."""
+    difference: float
+    outside: str
+    """What is left to the caller."""
+
+    def line(self, version: ModelVersion, output: Path) -> str:
+        return (
+            f"{version.name} v{version.version}: {output}, differs by at most {self.difference:.1g} on "
+            f"{len(self.features)} rows; left to the caller: {self.outside}"
+        )
+
+    def value(self, version: ModelVersion, output: Path) -> dict[str, object]:
+        return {
+            "model": version.name,
+            "version": version.version,
+            "output": str(output),
+            "rows": len(self.features),
+            "largest_difference": self.difference,
+            "outside": self.outside,
+        }
 
 
 def export_model(model: str, rows: str, output: Path, tracking_uri: str) -> Shown:
@@ -32,35 +65,36 @@ def export_model(model: str, rows: str, output: Path, tracking_uri: str) -> Show
         InputError: no such model or rows, or the ONNX libraries are not installed.
         PackageError: the file and the model differ.
     """
+    check_onnx_output(output)
+    registry = open_registry(find_workspace(), tracking_uri)
+    version = find_version(registry, model)
+    with tempfile.TemporaryDirectory(prefix="automl-export-") as scratch:
+        staged = stage_onnx(registry, version, rows, Path(scratch))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(staged.path.read_bytes())
+    return lines(staged.value(version, output), staged.line(version, output))
+
+
+def check_onnx_output(output: Path) -> None:
+    """Raises InputError where the name is none of an ONNX file."""
     if output.suffix != ".onnx" or output.is_dir():
         raise InputError(f"the output must be an .onnx file, but got {shown(output.name)}", "rename it")
-    workspace = find_workspace()
-    registry = open_registry(workspace, tracking_uri)
-    version = find_version(registry, model)
+
+
+def stage_onnx(registry: ModelRegistry, version: ModelVersion, rows: str, scratch: Path) -> Staged:
+    """Export a version into `scratch`, and compare it with the model on every row of `rows`.
+
+    Raises:
+        InputError: no such rows, the ONNX libraries are not installed, or the model is of a kind that is not exported.
+        PackageError: the file and the model differ.
+    """
     from pipeline.packaging.onnx_export import check_parity, export_onnx
 
-    with tempfile.TemporaryDirectory(prefix="automl-export-") as scratch:
-        predictor = load_version(registry, version, Path(scratch))
-        features = read_features(rows, predictor.spec.kind)
-        staged = Path(scratch) / "model.onnx"
-        metadata = export_onnx(predictor, features[:N_EXAMPLE], staged)
-        difference = check_parity(predictor, features, staged)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(staged.read_bytes())
-    outside = metadata["automl.outside"]
-    value = {
-        "model": version.name,
-        "version": version.version,
-        "output": str(output),
-        "rows": len(features),
-        "largest_difference": difference,
-        "outside": outside,
-    }
-    return lines(
-        value,
-        f"{version.name} v{version.version}: {output}, differs by at most {difference:.1g} on {len(features)} rows; "
-        f"left to the caller: {outside}",
-    )
+    predictor = load_version(registry, version, scratch)
+    features = read_features(rows, predictor.spec.kind)
+    path = scratch / "model.onnx"
+    metadata = export_onnx(predictor, features[:N_EXAMPLE], path)
+    return Staged(path, predictor, features, check_parity(predictor, features, path), metadata["automl.outside"])
 
 
 def export_script(model: str, trial: int | None, output: Path, tracking_uri: str) -> Shown:
@@ -77,7 +111,8 @@ def export_script(model: str, trial: int | None, output: Path, tracking_uri: str
     check_writable(output)
     workspace = find_workspace()
     if trial is None:
-        state, trial = _origin(workspace, model, tracking_uri)
+        version = find_version(open_registry(workspace, tracking_uri), model)
+        state, trial = find_origin(workspace, version)
     else:
         state = find_search(workspace, experiment_name(model), None)
     directory = workspace.search(state.id)
@@ -108,9 +143,12 @@ def export_script(model: str, trial: int | None, output: Path, tracking_uri: str
     )
 
 
-def _origin(workspace: Workspace, model: str, tracking_uri: str) -> tuple[SearchState, int]:
-    """The search and the trial that a registered model is."""
-    version = find_version(open_registry(workspace, tracking_uri), model)
+def find_origin(workspace: Workspace, version: ModelVersion) -> tuple[SearchState, int]:
+    """The search and the trial that a registered model is.
+
+    Raises:
+        InputError: the search is not in this workspace.
+    """
     state = read_state(workspace.search(version.tags.get("automl.search", "unknown")))
     if state is None:
         raise InputError(

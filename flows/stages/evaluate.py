@@ -11,7 +11,7 @@ from flows.slice_table import slices_csv
 from flows.stages.experiment import Experiment, check_against_data
 from flows.stores import Stores
 from flows.workspace import Workspace
-from pipeline.config import EvaluateConfig
+from pipeline.config import EvaluateConfig, ExperimentConfig
 from pipeline.data.identity import KnownRows
 from pipeline.data.prepare import Prepared, load_known_rows
 from pipeline.errors import DataError
@@ -111,8 +111,8 @@ def evaluate_stage(
             prepared.sealed,
             objective,
             trained_on=prepared.known_rows(),
-            champion=None if champion is None else _champion(champion, stores.registry, workspace, directory),
-            how=Resampling(config.evaluate.confidence, config.evaluate.bootstrap, config.search.seed),
+            champion=None if champion is None else load_champion(champion, stores.registry, workspace, directory),
+            how=resampling(config),
             reason=f"finalists of {state.id}",
             ledger=workspace.sealed_readings,
             seeds={
@@ -142,6 +142,11 @@ def evaluate_stage(
         for finalist in evaluation.finalists
     }
     return Evaluated(evaluation, runs)
+
+
+def resampling(config: ExperimentConfig) -> Resampling:
+    """How an experiment asks for its intervals."""
+    return Resampling(config.evaluate.confidence, config.evaluate.bootstrap, config.search.seed)
 
 
 def read_evaluation(directory: Path) -> Evaluation | None:
@@ -239,7 +244,8 @@ def _naive_metrics(evaluation: Evaluation) -> dict[str, float]:
     return naive | {"test/skill": evaluation.forecast.skill}
 
 
-def _champion(version: ModelVersion, registry: ModelRegistry, workspace: Workspace, directory: Path) -> Champion:
+def load_champion(version: ModelVersion, registry: ModelRegistry, workspace: Workspace, directory: Path) -> Champion:
+    """A registered version as the one to beat; its package is fetched into `directory`."""
     model = load_version(registry, version, directory / f"champion-v{version.version}")
     return Champion(version.version, model, _trained_on(version, workspace))
 

@@ -140,13 +140,20 @@ def standalone_inputs(predictor: Predictor, features: Features) -> dict[str, Arr
     """Raw rows as the file's inputs.
 
     Raises:
-        DataError: the rows are not of the kind the model was trained on, or a sequence is longer than the longest of
-            training, which the file has no room for.
+        DataError: the rows are not of the kind the model was trained on.
+        InputError: the model is of a kind that is not exported, or a sequence is longer than the longest of training,
+            which the file has no room for.
     """
     fitted = predictor.preprocessor
     if isinstance(fitted, ForecastPreprocessor):
         raise InputError("forecasts are not exported", "serve the package with MLflow")
     if isinstance(fitted, TabularPreprocessor):
+        outside = [column.name for column in fitted.datetime] + [column.name for column in fitted.text]
+        if outside:
+            raise InputError(
+                f"column {outside[0]!r} is dates or free text, and such columns are not exported",
+                "load the model with MLflow, which reads them",
+            )
         prepared = fitted.transform(features)
         assert isinstance(features, pd.DataFrame)
         inputs: dict[str, Array] = {}
@@ -202,6 +209,8 @@ def export_onnx(predictor: Predictor, example: Features, path: Path) -> dict[str
     assert program is not None
     metadata = describe(predictor)
     model = program.model_proto
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.value_info, model.graph):
+        del part.metadata_props[:]  # stack traces of the export: this machine's paths, and up to half of a small file
     onnx.helper.set_model_props(model, metadata)
     onnx.save_model(model, str(path))
     return metadata
@@ -225,7 +234,8 @@ def check_parity(predictor: Predictor, features: Features, path: Path) -> float:
     if predictor.spec.task == "regression":
         difference = np.abs(answers - table["prediction"].to_numpy()) / predictor.spec.target_scale
     else:
-        difference = np.abs(answers - table.drop(columns="prediction").to_numpy())
+        probabilities = table[[f"probability_{label}" for label in predictor.spec.labels]]
+        difference = np.abs(answers - probabilities.to_numpy())
     worst = float(difference.max(initial=0.0))
     if not worst <= PARITY:
         raise PackageError(f"{path}: the exported model differs by {worst:.2g}, more than {PARITY:g}; please report it")
@@ -252,6 +262,9 @@ def describe(predictor: Predictor) -> dict[str, str]:
             f"float32 (B, {fitted.n_steps}, {fitted.n_features}), raw values, padded at the end; lengths int64 (B,)"
         )  # fmt: skip
         said |= {"shape": shape, "outside": "padding" if isinstance(fitted, SequencePreprocessor) else "nothing"}
+    if predictor.conformal is not None:
+        left = said["outside"]
+        said["outside"] = "intervals or sets" if left == "nothing" else f"{left}; intervals or sets"
     return {f"automl.{name}": value if isinstance(value, str) else json.dumps(value) for name, value in said.items()}
 
 

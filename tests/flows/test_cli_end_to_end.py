@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from flows.commands.models import predict_source
+from pipeline.data.tensors import Inputs
 from pipeline.errors import InputError
+from pipeline.files import sha256_file
+from pipeline.packaging.int8 import Quantised, quantise
+from pipeline.packaging.predictor import Predictor
 from pipeline.records import TrialRecord
 from pipeline.tracking.artifacts import local_folder
 from tests.flows.project import Done, Project, tabular_project
@@ -343,6 +348,45 @@ def test_every_move_was_told_with_version_evidence_and_author_and_a_broken_webho
     for seen in (forced, rolled_back):
         assert "warning: the notification webhook answered 500" in seen.done.err
         assert url not in seen.done.err
+
+
+def test_a_variant_with_8_bit_weights_is_written_with_its_evidence_where_the_gates_take_it(
+    project: Project, rolled_back: Seen
+) -> None:
+    shown = project.here("export", "small/1", "--check", "test.csv", "-o", "out/m.onnx", "--int8", "--json").json
+    said = json.loads((project.folder / "out" / "m.int8.json").read_text())
+    assert said == shown["int8"]
+    assert (said["model"], said["version"], said["method"], shown["refused"]) == ("small", 1, "dynamic", [])
+    for form, name in (("original", "m.onnx"), ("variant", "m.int8.onnx")):
+        written = project.folder / "out" / name
+        assert (said[form]["file"], said[form]["sha256"]) == (name, sha256_file(written))
+        assert said[form]["n_bytes"] == written.stat().st_size
+        assert 0 < said[form]["speed"]["latency_ms_p50"] <= said[form]["speed"]["latency_ms_p95"]
+    reading = said["reading"]
+    assert reading["n_rows"] == len(pd.read_csv(project.folder / "test.csv"))
+    scores = [reading[form]["roc_auc"]["value"] for form in ("variant", "original")]
+    assert reading["difference"]["difference"]["value"] == pytest.approx(scores[0] - scores[1])
+    assert [gate["gate"][:5] for gate in reading["gates"]] == ["keeps", "beats"]
+    assert project.readings()[-1]["reason"] == "int8 variant of small v1 against v1"
+
+
+def test_a_variant_that_loses_what_the_model_knows_is_refused_and_nothing_is_written(
+    project: Project, rolled_back: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_a_head(predictor: Predictor, source: Path, target: Path, training: Inputs) -> Quantised:
+        made = quantise(predictor, source, target, training)
+        model = onnx.load(target)
+        head = next(t for t in model.graph.initializer if t.name.startswith("module.head.weight") and len(t.dims) == 2)
+        head.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(head) * 0, head.name))
+        onnx.save(model, target)
+        return made
+
+    monkeypatch.setattr("flows.commands.quantise.quantise", without_a_head)
+    refused = project.here("export", "small/1", "--check", "test.csv", "-o", "broken/m.onnx", "--int8", code=1)
+    assert "FAILED: keeps roc_auc within the interval of v1" in refused.out
+    assert refused.err.startswith("error: int8 variant of small v1: keeps roc_auc within the interval of v1 not passed")
+    assert refused.err.count("\n") == 1
+    assert not (project.folder / "broken").exists()
 
 
 def test_a_new_search_starts_from_the_defaults_and_the_best_of_the_last_one(

@@ -56,6 +56,12 @@ ARGUMENTS = {
     "a script of a trial of no search": (["export", "small", "--script", "out.py", "--trial", "0"], "automl run"),
     "a script that is none": (["export", "small", "--script", "out.txt"], "must be a .py file"),
     "a script where nothing can be": (["export", "small", "--script", "train.csv/out.py"], "cannot be written"),
+    "a variant before the first run": (
+        ["export", "s", "--check", "i", "-o", "m.onnx", "--int8"],
+        "no registered models",
+    ),
+    "a variant that is none": (["export", "s", "--check", "i", "-o", "m.pt", "--int8"], "must be an .onnx file"),
+    "a variant of a script": (["export", "small", "--script", "out.py", "--int8"], "export writes one thing"),
     "an export of nothing": (["export", "small"], "--script FILE.py"),
     "an export of two things": (["export", "small", "--script", "out.py", "-o", "out.onnx"], "export writes one thing"),
     "a rollback before the first run": (["rollback", "small"], "no registered models"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline.data.config import ColumnType
 from pipeline.data.dataset import Features
 from pipeline.data.preprocess.tabular import fit_tabular
 from pipeline.data.spec import Kind, Label, Task
 from pipeline.errors import InputError, PackageError
 from pipeline.packaging import Predictor, load_package
+from pipeline.packaging.conformal import Conformal
 from pipeline.packaging.onnx_export import (
     PARITY,
     Quantiles,
@@ -100,6 +103,23 @@ def test_a_sequence_longer_than_the_file_has_room_for_is_refused(tmp_path: Path)
     predictor, _ = model(tmp_path, CASES[5])
     with pytest.raises(InputError, match="at most 8 steps, but got 9"):
         standalone_inputs(predictor, [np.zeros((9, 3), dtype=np.float32)])
+
+
+@pytest.mark.parametrize("kind", ["datetime", "text"])
+def test_a_table_with_dates_or_free_text_is_refused_in_a_line(kind: ColumnType, tmp_path: Path) -> None:
+    predictor, features = model(tmp_path, CASES[0])
+    assert isinstance(features, pd.DataFrame)
+    table = features.assign(said=[f"2024-01-{day % 28 + 1:02d}" for day in range(len(features))])
+    fitted = fit_tabular(table, {"age": "numeric", "said": kind})
+    with pytest.raises(InputError, match="'said' is dates or free text"):
+        standalone_inputs(replace(predictor, preprocessor=fitted), table)
+
+
+def test_a_model_of_sets_is_exported_without_them_and_the_metadata_says_so(tmp_path: Path) -> None:
+    predictor, _ = model(tmp_path, CASES[2])
+    assert describe(predictor)["automl.outside"] == "nothing"
+    sets = replace(predictor, conformal=Conformal(level=0.9, threshold=0.5, n_rows=20))
+    assert describe(sets)["automl.outside"] == "intervals or sets"
 
 
 @pytest.mark.chaos
