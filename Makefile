@@ -36,7 +36,7 @@ test: check
 	$(BIN)/pytest -q --numprocesses 2 --dist loadfile
 
 chaos: $(STAMP)
-	$(BIN)/pytest -q -s -m 'chaos or slow' tests/chaos
+	$(BIN)/pytest -q -s -m 'chaos or slow' tests/chaos tests/registry tests/packaging
 
 soak: $(STAMP)
 	AUTOML_SOAK=1 $(BIN)/pytest -q tests/flows/test_soak.py
