@@ -76,7 +76,7 @@ class StackedDropout:
             if B not in self._bits:
                 self._bits[B] = _Bits(self._rates, self._widths, B, self._n_layers, x_KBW.device)
             kept_KLBW = self._bits[B].draw(generators) >= self._threshold_K111
-            masks_KLBW = kept_KLBW.to(x_KBW.dtype).mul_(self._scale_K111)
+            masks_KLBW = kept_KLBW * self._scale_K111.to(x_KBW.dtype)
             self._masks = list(masks_KLBW.unbind(1))[::-1]
         return x_KBW * self._masks.pop()
 
