@@ -153,7 +153,8 @@ class EvaluateConfig(_Section):
     seeds: Literal["auto"] | Annotated[int, Field(ge=1, le=100)] = "auto"
     """How often a finalist is trained, its trial included; the winner is chosen by the mean over its seeds, and beats
     the champion by more than luck in training goes. auto: three times where that adds at most a quarter to the
-    epochs of the search, else once."""
+    epochs of the search, or a minute of training (which does not count where `train.deterministic` asks for a search
+    that repeats); else once."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
     """Resamples behind every interval."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flows.slice_table import slices_csv
 from flows.stages.experiment import Experiment, check_against_data
+from flows.stages.retrain import n_seeds
 from flows.stores import Stores
 from flows.workspace import Workspace
 from pipeline.config import EvaluateConfig, ExperimentConfig
@@ -28,7 +29,7 @@ from pipeline.records import TrialRecord, read_records, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
 from pipeline.registry.loading import load_version
 from pipeline.search.directory import SearchState
-from pipeline.search.retraining import seed_directory, seed_records, seeds_wanted
+from pipeline.search.retraining import seed_directory, seed_records
 from pipeline.tracking.base import FinalistInfo
 from pipeline.tracking.replay import read_replay
 
@@ -98,12 +99,12 @@ def evaluate_stage(
     chosen = choose_finalists(records, objective, config.evaluate.finalists)
     packages = {r.number: package_finalist(workspace, prepared, r, config.evaluate) for r in chosen}
     models = {number: load_package(package) for number, package in packages.items()}
-    n_wanted = seeds_wanted(config.evaluate.seeds, chosen, records)
-    again = {r.number: _completed(seed_records(directory, r, n_wanted)) for r in chosen}
+    wanted = n_seeds(config, chosen, records)
+    again = {r.number: _completed(seed_records(directory, r, wanted)) for r in chosen}
     finalists = over_seeds(chosen, {number: list(seeds.values()) for number, seeds in again.items()}, objective)
     champion = stores.registry.champion(config.registered_model)
-    n_seeds = {number: 1 + len(seeds) if seeds else 0 for number, seeds in again.items()}
-    evaluation = _stored_evaluation(directory, finalists, models, champion, n_seeds)
+    read = {number: 1 + len(seeds) if seeds else 0 for number, seeds in again.items()}
+    evaluation = _stored_evaluation(directory, finalists, models, champion, read)
     if evaluation is None:
         evaluation = evaluate(
             finalists,
@@ -162,7 +163,7 @@ def _stored_evaluation(
     finalists: tuple[TrialRecord, ...],
     models: Mapping[int, Predictor],
     champion: ModelVersion | None,
-    n_seeds: Mapping[int, int],
+    n_read: Mapping[int, int],
 ) -> Evaluation | None:
     """The evaluation that this search already has, if it was of the same finalists, seeds and champion."""
     stored = read_evaluation(directory)
@@ -171,7 +172,7 @@ def _stored_evaluation(
     same_finalists = [
         (f.trial, f.temperature, None if f.coverage is None else f.coverage.level, len(f.seeds))
         for f in stored.finalists
-    ] == [(r.number, models[r.number].temperature, _level(models[r.number]), n_seeds[r.number]) for r in finalists]
+    ] == [(r.number, models[r.number].temperature, _level(models[r.number]), n_read[r.number]) for r in finalists]
     # Once this search's own winner is the champion, the comparison that made it so stands.
     own = champion is not None and champion.tags.get("automl.key") == f"{directory.name}/{finalists[0].number}"
     same_champion = own or stored.champion == (None if champion is None else champion.version)

@@ -135,7 +135,7 @@ def summary_markdown(
     """The result of a search in a page of Markdown: the answer first."""
     metric = evaluation.metric
     lines = [
-        f"# {state.experiment}: {markdown(promotion.line)}",
+        f"# {state.experiment}: {markdown(promotion.line.removeprefix(f'{state.experiment}: '))}",
         "",
         f"Search `{state.id}`, {len(records)} trials, ended because: {markdown(state.reason or 'running')}.",
         "",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flows.stages.experiment import Experiment, check_against_data
+from pipeline.config import ExperimentConfig
 from pipeline.data.prepare import Prepared
 from pipeline.errors import Interrupted
 from pipeline.evaluation.finalists import choose_finalists
-from pipeline.records import read_records
+from pipeline.records import TrialRecord, read_records
 from pipeline.search.calibrations import Calibrations
 from pipeline.search.directory import SearchState, search_lock
 from pipeline.search.pool import WorkerPool
@@ -38,6 +41,11 @@ def retrain_stage(experiment: Experiment, prepared: Prepared, state: SearchState
         raise Interrupted(f"search {state.id} is interrupted; the same command goes on with its finalists", stop.by)
 
 
+def n_seeds(config: ExperimentConfig, finalists: Sequence[TrialRecord], records: Sequence[TrialRecord]) -> int:
+    """How often an experiment's finalists are trained, their trials included."""
+    return seeds_wanted(config.evaluate.seeds, finalists, records, repeatable=config.train.deterministic)
+
+
 def plan_seeds(
     experiment: Experiment, prepared: Prepared, state: SearchState, slot: Slot, stop: StopRequest
 ) -> Retraining:
@@ -60,7 +68,7 @@ def plan_seeds(
     return Retraining(
         directory,
         finalists,
-        seeds_wanted(config.evaluate.seeds, finalists, records),
+        n_seeds(config, finalists, records),
         stop,
         together=lambda trial, n: not alone and calibrations.together_pays(trial, prepared.spec, n * n_folds),
         per_trial=config.search.budget.per_trial,

@@ -27,18 +27,29 @@ STRIDE = 1_000_003
 """Between the seeds of a finalist; those of a search's trials are one apart."""
 SEEDS = 3
 SHARE = 0.25
-"""`seeds_wanted` is `SEEDS` where the further trainings add at most this share to the search's epochs."""
+SECONDS = 60.0
+"""Left alone, finalists are trained `SEEDS` times where that adds at most this share to the search's epochs, or so
+long."""
 
 
 def seeds_wanted(
-    setting: int | Literal["auto"], finalists: Sequence[TrialRecord], trials: Iterable[TrialRecord]
+    setting: int | Literal["auto"],
+    finalists: Sequence[TrialRecord],
+    trials: Iterable[TrialRecord],
+    *,
+    repeatable: bool,
 ) -> int:
-    """How often each finalist is trained, its trial included. Counted in epochs, which repeat; seconds do not."""
+    """How often each finalist is trained, its trial included.
+
+    Args:
+        repeatable: whether it must be the same in another run of the search: epochs repeat, seconds do not.
+    """
     if setting != "auto":
         return setting
     more = (SEEDS - 1) * sum(len(finalist.curve) for finalist in finalists)
     searched = sum(len(trial.curve) for trial in trials if trial.duplicate_of is None)
-    return SEEDS if more <= SHARE * searched else 1
+    seconds = (SEEDS - 1) * sum(finalist.train_s for finalist in finalists)
+    return SEEDS if more <= SHARE * searched or (seconds <= SECONDS and not repeatable) else 1
 
 
 def seed_directory(search: Path, trial: int, k: int) -> Path:

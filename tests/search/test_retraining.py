@@ -88,12 +88,22 @@ def test_one_that_fails_or_hangs_or_kills_its_worker_is_alone_with_it(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("setting", "n_trials", "wanted"), [("auto", 24, 3), ("auto", 23, 1), (5, 2, 5), (1, 1000, 1)], ids=str
+    ("setting", "n_trials", "train_s", "repeatable", "wanted"),
+    [
+        ("auto", 24, 100.0, True, 3),
+        ("auto", 23, 100.0, True, 1),
+        ("auto", 3, 10.0, False, 3),
+        ("auto", 3, 10.1, False, 1),
+        ("auto", 3, 10.0, True, 1),
+        (5, 3, 100.0, True, 5),
+        (1, 1000, 0.0, False, 1),
+    ],
+    ids=str,
 )
-def test_left_alone_finalists_are_trained_three_times_where_that_is_a_quarter_of_the_search(
-    setting: Literal["auto"] | int, n_trials: int, wanted: int
+def test_left_alone_finalists_are_trained_three_times_where_that_costs_a_quarter_of_the_search_or_a_minute(
+    setting: Literal["auto"] | int, n_trials: int, train_s: float, repeatable: bool, wanted: int
 ) -> None:
     """Two more trainings of three finalists are six; records have 3 epochs each. Repeated results cost nothing."""
-    trials = [record(n, n_epochs=3) for n in range(n_trials)]
-    repeated = [record(n_trials + n, n_epochs=3).model_copy(update={"duplicate_of": 0}) for n in range(100)]
-    assert seeds_wanted(setting, trials[:3], [*trials, *repeated]) == wanted
+    trials = [record(n, n_epochs=3, train_s=train_s) for n in range(n_trials)]
+    repeated = [record(n_trials + n, n_epochs=3, duplicate_of=0) for n in range(100)]
+    assert seeds_wanted(setting, trials[:3], [*trials, *repeated], repeatable=repeatable) == wanted
