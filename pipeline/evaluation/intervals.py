@@ -8,9 +8,10 @@ other: the circular block bootstrap (Politis and Romano, A circular block-resamp
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Final
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -18,10 +19,10 @@ from torch import Tensor
 
 from pipeline.data.spec import DataSpec
 from pipeline.objective import Objective
-from pipeline.training.metrics import validation_metrics
+from pipeline.training.metrics import metrics_of, row_statistics, validation_metrics
 
-CHUNK_VALUES = 2**22
-"""Output values that are resampled at a time: bounds memory at about 100 MiB."""
+CHUNK_ROWS = 2**20
+"""Rows that are drawn at a time: bounds memory at about 100 MiB."""
 GROUPS = 200
 """Groups of the jackknife: the acceleration hardly depends on it, and each costs an evaluation."""
 
@@ -103,11 +104,12 @@ def score_intervals(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how: R
     (studentised), 93.9 % (accelerated) and 94.1 % (percentile), a log loss in 94.9, 94.5 and 93.9 % of 2,600.
     """
     confidence = how.confidence
-    values = {k: float(v[0]) for k, v in validation_metrics(outputs_NC[None], target_N, spec).items()}
-    resampled = _resample(outputs_NC, target_N, spec, how)
+    rows = _statistics(outputs_NC, target_N, spec)
+    values = {k: float(v[0]) for k, v in metrics_of({name: row[None] for name, row in rows.items()}, spec).items()}
+    resampled = _resample(rows, spec, how)
     several = len(target_N) > 1
-    without = _without_groups(outputs_NC, target_N, spec, how) if several else {}
-    means = _studentised_means(outputs_NC, target_N, spec, how) if several and how.block == 1 else {}
+    without = _without_groups(rows, spec, how) if several else {}
+    means = _studentised_means(rows, how) if several and how.block == 1 else {}
     found: dict[str, Interval] = {}
     for name, value in values.items():
         if value != value or not bool(torch.isfinite(resampled[name]).any()):
@@ -171,7 +173,8 @@ def compare(
 
     def scored(outputs_NC: Tensor) -> tuple[float, Tensor]:
         value = validation_metrics(outputs_NC[None], target_N, spec)[objective.metric]
-        return sign * float(value[0]), sign * _resample(outputs_NC, target_N, spec, how)[objective.metric]
+        rows = _statistics(outputs_NC, target_N, spec)
+        return sign * float(value[0]), sign * _resample(rows, spec, how)[objective.metric]
 
     (value, ours_R), (champions, theirs_R) = scored(challenger_NC), scored(champion_NC)
     difference, probability = _difference(value - champions, ours_R - theirs_R, how.confidence)
@@ -201,18 +204,29 @@ def _difference(value: float, resampled_R: Tensor, confidence: float) -> tuple[I
     return interval, float((finite > 0).double().mean())
 
 
-def _resample(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how: Resampling) -> dict[str, Tensor]:
+def _statistics(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec) -> dict[str, Tensor]:
+    """By name, what the metrics need of each row, ``(N,)`` each."""
+    return {name: row_1N[0] for name, row_1N in row_statistics(outputs_NC[None], target_N, spec).items()}
+
+
+def _resample(rows: Mapping[str, Tensor], spec: DataSpec, how: Resampling) -> dict[str, Tensor]:
     """Every metric on `how.n` samples of the rows with replacement, ``(R,)`` each. Equal seeds, equal rows."""
-    parts = [
-        validation_metrics(outputs_NC[rows_RN], target_N[rows_RN], spec)
-        for rows_RN in _rows(len(target_N), outputs_NC.shape[1], how)
-    ]
+    return _metrics_on(rows, spec, _draws(_length(rows), how))
+
+
+def _metrics_on(rows: Mapping[str, Tensor], spec: DataSpec, chosen: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Every metric on each choice of rows ``(R, M)``, one after the other."""
+    parts = [metrics_of({name: row_N[rows_RM] for name, row_N in rows.items()}, spec) for rows_RM in chosen]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _rows(n: int, width: int, how: Resampling) -> Iterator[Tensor]:
+def _length(rows: Mapping[str, Tensor]) -> int:
+    return len(next(iter(rows.values())))
+
+
+def _draws(n: int, how: Resampling) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(how.seed)
-    chunk = max(1, CHUNK_VALUES // (n * width))
+    chunk = max(1, CHUNK_ROWS // n)
     for start in range(0, how.n, chunk):
         size = min(chunk, how.n - start)
         if how.block == 1:
@@ -222,18 +236,17 @@ def _rows(n: int, width: int, how: Resampling) -> Iterator[Tensor]:
             yield ((firsts + torch.arange(how.block)) % n).flatten(1)[:, :n]  # after the last row comes the first
 
 
-def _without_groups(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how: Resampling) -> dict[str, Tensor]:
+def _without_groups(rows: Mapping[str, Tensor], spec: DataSpec, how: Resampling) -> dict[str, Tensor]:
     """Every metric on all rows but one group of them, ``(G,)`` each: the jackknife, with at most `GROUPS` groups."""
-    n, generator = len(target_N), torch.Generator().manual_seed(how.seed)
+    n, generator = _length(rows), torch.Generator().manual_seed(how.seed)
     n_groups = min(n, GROUPS)
     order_N = torch.randperm(n, generator=generator) if how.block == 1 else torch.arange(n)
     size = n // n_groups
     firsts_G1 = size * torch.arange(n_groups)[:, None]
     kept = torch.arange(n - size)
-    rows_GM = order_N[kept + size * (kept >= firsts_G1)]  # rows after the group move up
-    chunk = max(1, CHUNK_VALUES // (n * outputs_NC.shape[1]))
-    parts = [validation_metrics(outputs_NC[rows], target_N[rows], spec) for rows in torch.split(rows_GM, chunk)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    # Rows after the group move up.
+    chosen = (order_N[kept + size * (kept >= firsts)] for firsts in torch.split(firsts_G1, max(1, CHUNK_ROWS // n)))
+    return _metrics_on(rows, spec, chosen)
 
 
 def _accelerated(value: float, resampled_R: Tensor, without_G: Tensor, confidence: float) -> Interval:
@@ -255,18 +268,20 @@ def _accelerated(value: float, resampled_R: Tensor, without_G: Tensor, confidenc
     return Interval(value=value, low=min(low, value), high=max(high, value), confidence=confidence)
 
 
-def _studentised_means(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how: Resampling) -> dict[str, Interval]:
+def _studentised_means(rows: Mapping[str, Tensor], how: Resampling) -> dict[str, Interval]:
     """Metrics that are means of independent rows' losses, or the root of one, with the studentised bootstrap (Efron and
     Tibshirani 1993, chapter 12.5) of the mean's logarithm, whose standard error is the mean's over the mean."""
     found: dict[str, Interval] = {}
     tails = torch.tensor([(1 - how.confidence) / 2, (1 + how.confidence) / 2], dtype=torch.float64)
-    for name, (losses_N, power) in _row_losses(outputs_NC, target_N, spec).items():
-        n, mean = len(losses_N), float(losses_N.mean())
+    for name, (statistic, power) in _MEANS.items():
+        if statistic not in rows:
+            continue
+        losses_N, n = rows[statistic], _length(rows)
+        mean = float(losses_N.mean())
         error = float(losses_N.std()) / math.sqrt(n) / mean if mean > 0 else 0.0
-        drawn = [losses_N[rows_RN] for rows_RN in _rows(n, outputs_NC.shape[1], how)]
-        means_R = torch.cat([losses_RN.mean(1) for losses_RN in drawn])
-        errors_R = torch.cat([losses_RN.std(1) for losses_RN in drawn]) / math.sqrt(n) / means_R
-        t_R = (means_R / mean).log() / errors_R
+        drawn = [(x_RN.mean(1), x_RN.std(1)) for x_RN in (losses_N[rows_RN] for rows_RN in _draws(n, how))]
+        means_R, deviations_R = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        t_R = (means_R / mean).log() / (deviations_R / math.sqrt(n) / means_R)
         t_R = t_R[torch.isfinite(t_R)]
         if not 0 < error < math.inf or len(t_R) == 0:
             continue
@@ -276,11 +291,5 @@ def _studentised_means(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how
     return found
 
 
-def _row_losses(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec) -> dict[str, tuple[Tensor, float]]:
-    """By metric each row's loss ``(N,)`` and the power that makes the metric of their mean."""
-    if spec.task == "regression":
-        errors_N = (outputs_NC[:, 0].double() - target_N.double()).abs() * spec.target_scale
-        return {"rmse": (errors_N.square(), 0.5), "mae": (errors_N, 1.0)}
-    if spec.task == "forecast":
-        return {}
-    return {"log_loss": (torch.nn.functional.cross_entropy(outputs_NC.double(), target_N, reduction="none"), 1.0)}
+_MEANS: Final = {"rmse": ("square", 0.5), "mae": ("absolute", 1.0), "log_loss": ("loss", 1.0)}
+"""By metric, the statistic of rows that it is the mean of, and the power of that mean."""

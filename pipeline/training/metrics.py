@@ -3,6 +3,8 @@ scikit-learn's of the same name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,35 +18,55 @@ def validation_metrics(outputs_KNC: Tensor, target: Tensor, spec: DataSpec) -> d
     Shape:
         target: ``(N,)`` for all members, or ``(K, N)``; of forecasts ``(N, H)`` or ``(K, N, H)``.
     """
+    return metrics_of(row_statistics(outputs_KNC, target, spec), spec)
+
+
+def row_statistics(outputs_KNC: Tensor, target: Tensor, spec: DataSpec) -> dict[str, Tensor]:
+    """What the metrics need of each row, ``(K, N)`` each: a few numbers, however wide the outputs are. Errors are
+    in units of the target.
+
+    Shape: as for `validation_metrics`.
+    """
     outputs_KNC = outputs_KNC.detach().to("cpu", torch.float64)
     if spec.task == "forecast":
-        return _forecast(outputs_KNC, target.cpu().double().expand(outputs_KNC.shape), spec)
+        error_KNH = (outputs_KNC - target.cpu().double().expand(outputs_KNC.shape)) * spec.target_scale
+        return {"absolute": error_KNH.abs().mean(2), "square": error_KNH.square().mean(2)}
     target_KN = target.cpu().expand(outputs_KNC.shape[:2])
     if spec.task == "regression":
-        return _regression(outputs_KNC[..., 0], target_KN.double(), spec.target_scale)
-    return _classification(outputs_KNC, target_KN, spec)
+        target_KN = target_KN.double() * spec.target_scale
+        error_KN = outputs_KNC[..., 0] * spec.target_scale - target_KN
+        return {"absolute": error_KN.abs(), "square": error_KN.square(), "target": target_KN}
+    losses = F.cross_entropy(outputs_KNC.flatten(0, 1), target_KN.flatten(), reduction="none")
+    rows = {
+        "case": target_KN * outputs_KNC.shape[2] + outputs_KNC.argmax(2),  # true and predicted label in a number
+        "loss": losses.view(target_KN.shape),
+    }
+    return rows | {"score": outputs_KNC[..., 1] - outputs_KNC[..., 0]} if spec.task == "binary" else rows
 
 
-def _regression(prediction_KN: Tensor, target_KN: Tensor, scale: float) -> dict[str, Tensor]:
-    error_KN = prediction_KN - target_KN
-    mse_K = error_KN.square().mean(1)
-    r2_K = 1 - mse_K / target_KN.var(1, correction=0)
+def metrics_of(rows: Mapping[str, Tensor], spec: DataSpec) -> dict[str, Tensor]:
+    """The metrics of rows that `row_statistics` has looked at, or of any selection of them, ``(K,)`` each."""
+    if spec.task == "forecast":
+        mae_K = rows["absolute"].mean(1)
+        scaled_K = mae_K / spec.naive_error if spec.naive_error > 0 else torch.full_like(mae_K, torch.nan)
+        return {"mae": mae_K, "rmse": rows["square"].mean(1).sqrt(), "mase": scaled_K}
+    if spec.task == "regression":
+        return _regression(rows)
+    return _classification(rows, spec.n_outputs)
+
+
+def _regression(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    mse_K = rows["square"].mean(1)
+    r2_K = 1 - mse_K / rows["target"].var(1, correction=0)
     r2_K = torch.where(torch.isfinite(r2_K), r2_K, torch.nan)
-    return {"rmse": mse_K.sqrt() * scale, "mae": error_KN.abs().mean(1) * scale, "r2": r2_K}
+    return {"rmse": mse_K.sqrt(), "mae": rows["absolute"].mean(1), "r2": r2_K}
 
 
-def _forecast(prediction_KNH: Tensor, target_KNH: Tensor, spec: DataSpec) -> dict[str, Tensor]:
-    error_KNH = (prediction_KNH - target_KNH) * spec.target_scale
-    mae_K = error_KNH.abs().mean((1, 2))
-    scaled_K = mae_K / spec.naive_error if spec.naive_error > 0 else torch.full_like(mae_K, torch.nan)
-    return {"mae": mae_K, "rmse": error_KNH.square().mean((1, 2)).sqrt(), "mase": scaled_K}
-
-
-def _classification(outputs_KNC: Tensor, target_KN: Tensor, spec: DataSpec) -> dict[str, Tensor]:
-    K, N, C = outputs_KNC.shape
-    predicted_KN = outputs_KNC.argmax(2)
+def _classification(rows: Mapping[str, Tensor], C: int) -> dict[str, Tensor]:
+    case_KN = rows["case"]
+    K, N = case_KN.shape
     # One confusion matrix a member by counting the codes k·C² + true·C + predicted.
-    codes = (torch.arange(K)[:, None] * C + target_KN) * C + predicted_KN
+    codes = torch.arange(K)[:, None] * C * C + case_KN
     confusion_KCC = torch.bincount(codes.flatten(), minlength=K * C * C).view(K, C, C).double()
     hits_KC = confusion_KCC.diagonal(dim1=1, dim2=2)
     true_KC, predicted_KC = confusion_KCC.sum(2), confusion_KCC.sum(1)
@@ -52,15 +74,14 @@ def _classification(outputs_KNC: Tensor, target_KN: Tensor, spec: DataSpec) -> d
     recall_KC = torch.where(present_KC, hits_KC / true_KC.clamp(min=1), 0)
     seen_KC = (true_KC + predicted_KC) > 0
     f1_KC = torch.where(seen_KC, 2 * hits_KC / (true_KC + predicted_KC).clamp(min=1), 0)
-    losses = F.cross_entropy(outputs_KNC.flatten(0, 1), target_KN.flatten(), reduction="none")
     metrics = {
         "accuracy": hits_KC.sum(1) / N,
         "balanced_accuracy": recall_KC.sum(1) / present_KC.sum(1),
         "f1_macro": f1_KC.sum(1) / seen_KC.sum(1),
-        "log_loss": losses.view(K, N).mean(1),
+        "log_loss": rows["loss"].mean(1),
     }
-    if spec.task == "binary":
-        metrics["roc_auc"] = _roc_auc(outputs_KNC[..., 1] - outputs_KNC[..., 0], target_KN)
+    if "score" in rows:
+        metrics["roc_auc"] = _roc_auc(rows["score"], case_KN // C)
     return metrics
 
 
