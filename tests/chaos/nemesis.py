@@ -157,21 +157,22 @@ class Round:
 
     def _nothing_but_the_last_moment_was_repeated(self) -> None:
         """A trial goes on from its last checkpoint, and checkpoints are a second and an epoch apart at most."""
-        for trial, stints in self._stints().items():
+        for training, stints in self._stints().items():
             for before, after in pairwise(stints):
                 assert after.first == before.saved + 1 or after.first == before.last_end + 1, (
-                    f"trial {trial} had a checkpoint of epoch {before.saved} and began again with {after.first}"
+                    f"{training} had a checkpoint of epoch {before.saved} and began again with {after.first}"
                 )
                 lost = before.last_time - before.times.get(after.first - 1, before.began)
                 allowed = CHECKPOINT_EVERY_S + before.longest + SLACK_S
-                assert lost <= allowed, f"trial {trial} repeats {lost:.2f} s of training, more than {allowed:.2f} s"
+                assert lost <= allowed, f"{training} repeats {lost:.2f} s of training, more than {allowed:.2f} s"
 
-    def _stints(self) -> dict[int, list[Stint]]:
-        """By trial: what each worker process that had it did with it, in order."""
-        stints: dict[int, list[Stint]] = defaultdict(list)
+    def _stints(self) -> dict[str, list[Stint]]:
+        """By the folder of a trial, or of a finalist's seed: what each worker process that had it did with it, in
+        order."""
+        stints: dict[str, list[Stint]] = defaultdict(list)
         lines = self.witness.read_text().splitlines() if self.witness.exists() else []
-        for what, pid, trial, epoch, at in (line.split() for line in lines):
-            mine = stints[int(trial)]
+        for what, pid, training, epoch, at in (line.split() for line in lines):
+            mine = stints[training]
             if not mine or mine[-1].pid != int(pid):
                 saved = mine[-1].saved if mine else 0
                 mine.append(Stint(int(pid), int(epoch), float(at), saved))

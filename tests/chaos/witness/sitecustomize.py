@@ -15,20 +15,20 @@ def _watch(path: str) -> None:
     epoch, save = trainer._epoch, trainer.save_checkpoint
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def say(what: str, trial: int, number: int) -> None:
-        os.write(handle, f"{what} {os.getpid()} {trial} {number} {time.monotonic():.6f}\n".encode())
+    def say(what: str, training: Any, number: int) -> None:
+        os.write(handle, f"{what} {os.getpid()} {training} {number} {time.monotonic():.6f}\n".encode())
 
     def watched_epoch(learner: Any, members: Any, *rest: Any) -> Any:
         for member in members:
-            say("begin", member.job.trial, member.epoch + 1)
+            say("begin", member.job.directory, member.epoch + 1)
         result = epoch(learner, members, *rest)
         for member in members:
-            say("end", member.job.trial, member.epoch)
+            say("end", member.job.directory, member.epoch)
         return result
 
     def watched_save(directory: Any, tensors: Any, meta: Any) -> None:
         save(directory, tensors, meta)
-        say("saved", int(directory.name), meta["epoch"])
+        say("saved", directory, meta["epoch"])
 
     trainer._epoch = watched_epoch
     trainer.save_checkpoint = watched_save
