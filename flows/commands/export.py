@@ -15,11 +15,11 @@ from flows.stages.evaluate import read_evaluation
 from flows.workspace import Workspace, find_workspace
 from pipeline.config import ExperimentConfig
 from pipeline.data.dataset import Features
-from pipeline.data.prepare import load_prepared
+from pipeline.data.prepare import Prepared, load_prepared
 from pipeline.data.source import read_features
 from pipeline.errors import InputError
 from pipeline.packaging.predictor import Predictor
-from pipeline.records import read_record, trial_directory
+from pipeline.records import TrialRecord, read_record, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
 from pipeline.registry.loading import load_version
 from pipeline.search.directory import SearchState, read_state
@@ -115,20 +115,13 @@ def export_script(model: str, trial: int | None, output: Path, tracking_uri: str
         state, trial = find_origin(workspace, version)
     else:
         state = find_search(workspace, experiment_name(model), None)
-    directory = workspace.search(state.id)
-    record, replay = read_record(trial_directory(directory, trial)), read_replay(directory)
-    if record is None or record.state != "COMPLETE" or replay is None:
-        raise InputError(
-            f"trial {trial} of {state.id} did not complete", f"see `automl leaderboard {state.experiment}`"
-        )
-    config = ExperimentConfig.model_validate(yaml.safe_load(state.config_yaml))
-    evaluation = read_evaluation(directory)
+    origin = find_trained(workspace, state, trial)
+    record, evaluation = origin.record, read_evaluation(workspace.search(state.id))
     finalists = () if evaluation is None else evaluation.finalists
     read = next((str(f.test[record.metric]) for f in finalists if f.trial == trial), "not read")
     from pipeline.packaging.script.write import write_script
 
-    prepared = load_prepared(workspace.data / replay.prepared)
-    script = write_script(output, record, config, Path.cwd(), prepared, recorded_test=read)
+    script = write_script(output, record, origin.config, Path.cwd(), origin.prepared, recorded_test=read)
     value = {
         "search": state.id,
         "trial": trial,
@@ -141,6 +134,33 @@ def export_script(model: str, trial: int | None, output: Path, tracking_uri: str
         f"{state.id} {record.label}: {script.path}, with {script.rows.name} beside it; it prepares the search's rows, "
         f"different by at most {script.difference:.1g}",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A trial that completed, with what it was searched by and trained on."""
+
+    state: SearchState
+    config: ExperimentConfig
+    record: TrialRecord
+    prepared: Prepared
+
+
+def find_trained(workspace: Workspace, state: SearchState, trial: int) -> Origin:
+    """A completed trial of a search.
+
+    Raises:
+        InputError: it did not complete.
+        DataError: its data is not here any more.
+    """
+    directory = workspace.search(state.id)
+    record, replay = read_record(trial_directory(directory, trial)), read_replay(directory)
+    if record is None or record.state != "COMPLETE" or replay is None:
+        raise InputError(
+            f"trial {trial} of {state.id} did not complete", f"see `automl leaderboard {state.experiment}`"
+        )
+    config = ExperimentConfig.model_validate(yaml.safe_load(state.config_yaml))
+    return Origin(state, config, record, load_prepared(workspace.data / replay.prepared))
 
 
 def find_origin(workspace: Workspace, version: ModelVersion) -> tuple[SearchState, int]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from flows.commands.export import Staged, check_onnx_output, find_origin, stage_onnx
+from flows.commands.export import Origin, Staged, check_onnx_output, find_origin, find_trained, stage_onnx
 from flows.commands.models import check_writable, find_version, open_registry
 from flows.commands.shown import Shown
 from flows.stages.evaluate import load_champion, read_evaluation, resampling
 from flows.workspace import Workspace, find_workspace
-from pipeline.config import ExperimentConfig
 from pipeline.data.dataset import take
-from pipeline.data.prepare import Prepared, load_prepared
 from pipeline.errors import GateError, InputError
 from pipeline.evaluation.champion import Champion
 from pipeline.evaluation.turns import N_BATCH, SINGLE, Speed, time_in_turn
@@ -30,10 +26,7 @@ from pipeline.packaging.int8 import Quantised, quantise
 from pipeline.packaging.onnx_export import standalone_inputs
 from pipeline.packaging.onnx_model import OnnxModel, open_onnx
 from pipeline.packaging.package import library_versions
-from pipeline.records import TrialRecord, read_record, trial_directory
 from pipeline.registry.base import ModelRegistry, ModelVersion
-from pipeline.search.directory import SearchState
-from pipeline.tracking.replay import read_replay
 
 PAYS: Final = 0.1
 """By so much a file must be faster or smaller before it is said to be: less is noise on a busy machine."""
@@ -73,16 +66,6 @@ class Int8Record(BaseModel):
     versions: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The search behind a registered version, with all that its trial was judged by."""
-
-    state: SearchState
-    config: ExperimentConfig
-    record: TrialRecord
-    prepared: Prepared
-
-
 def export_int8(model: str, rows: str, output: Path, tracking_uri: str) -> tuple[Shown, GateError | None]:
     """Write ``X.onnx``, ``X.int8.onnx`` and ``X.int8.json``, or where a gate refuses the variant none of them: a file
     that is there may be served, and files of two exports must not lie side by side.
@@ -102,7 +85,7 @@ def export_int8(model: str, rows: str, output: Path, tracking_uri: str) -> tuple
     workspace = find_workspace()
     registry = open_registry(workspace, tracking_uri)
     version = find_version(registry, model)
-    origin = find_judged(workspace, version)
+    origin = find_trained(workspace, *find_origin(workspace, version))
     with tempfile.TemporaryDirectory(prefix="automl-export-") as scratch:
         staged = stage_onnx(registry, version, rows, Path(scratch))
         small = Path(scratch) / "model.int8.onnx"
@@ -123,21 +106,6 @@ def export_int8(model: str, rows: str, output: Path, tracking_uri: str) -> tuple
     value = staged.value(version, output) | {"int8": said.model_dump(), "refused": [g.gate for g in reading.refused]}
     shown = Shown(value, lambda console: _show(console, said, staged.line(version, output)))
     return shown, _refusal(reading, version, output)
-
-
-def find_judged(workspace: Workspace, version: ModelVersion) -> Origin:
-    """What a registered version was trained on and judged by.
-
-    Raises:
-        InputError: its search, or the data that it prepared, is not in this workspace.
-    """
-    state, trial = find_origin(workspace, version)
-    directory = workspace.search(state.id)
-    record, replay = read_record(trial_directory(directory, trial)), read_replay(directory)
-    if record is None or replay is None:
-        raise InputError(f"trial {trial} of {state.id} has no record here", "run this in the folder where it was made")
-    config = ExperimentConfig.model_validate(yaml.safe_load(state.config_yaml))
-    return Origin(state, config, record, load_prepared(workspace.data / replay.prepared))
 
 
 def _speeds(original: OnnxModel, variant: OnnxModel, staged: Staged) -> tuple[Speed, Speed]:

@@ -89,19 +89,11 @@ def read_variant(
 
     # They share what they were trained on, so that every row compares them fairly, whatever is known of it.
     paired = against(Champion(version, original, None), None, f"v{version}")
-    alone = paired.model_copy(
-        update={"champion": None, "versus_champion": None, "champion_reading": None, "champion_problem": None}
-    )
-    judged = alone
     if former is not None and any(gate.beats for gate in gates):
-        met = against(former, trained_on, f"v{former.version}")
-        judged = alone.model_copy(
-            update={
-                "champion": met.champion,
-                "versus_champion": met.versus_champion,
-                "champion_reading": met.champion_reading,
-                "champion_problem": met.champion_problem,
-            }
+        judged = against(former, trained_on, f"v{former.version}")
+    else:
+        judged = paired.model_copy(
+            update={"champion": None, "versus_champion": None, "champion_reading": None, "champion_problem": None}
         )
     scores = {} if paired.champion_reading is None else paired.champion_reading.test
     return VariantReading(
