@@ -34,7 +34,7 @@ import torch
 from pipeline.data.preprocess.image import ImagePreprocessor
 from pipeline.data.preprocess.sequence import SequencePreprocessor
 from pipeline.data.tensors import Inputs
-from pipeline.errors import InputError
+from pipeline.packaging.onnx_export import not_installed
 from pipeline.packaging.predictor import Predictor
 
 Method = Literal["dynamic", "static"]
@@ -72,7 +72,7 @@ def quantise(predictor: Predictor, source: Path, target: Path, training: Inputs)
         from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
         from onnxruntime.quantization.shape_inference import quant_pre_process
     except ImportError as error:
-        raise InputError(f"{error.name} is not installed", "pip install 'automl-pipeline[onnx]'") from error
+        raise not_installed(error) from error
     with tempfile.TemporaryDirectory(prefix="automl-int8-") as scratch:
         folded = Path(scratch) / "folded.onnx"
         quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)

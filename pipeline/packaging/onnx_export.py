@@ -35,6 +35,8 @@ TAIL: Final = 1e-7
 """As in `pipeline.data.preprocess.tabular`: where the normal quantiles end."""
 PARITY: Final = 1e-4
 """Largest difference of a probability, or of a value in standard deviations of the target, that is a faithful copy."""
+QUIET: Final = 3
+"""ONNX Runtime's level that logs errors only."""
 Array = npt.NDArray[Any]
 
 # Coefficients of Acklam's rational approximation to the normal quantile function, relative error below 1.2e-9
@@ -190,7 +192,7 @@ def export_onnx(predictor: Predictor, example: Features, path: Path) -> dict[str
         import onnx
         import onnxscript  # noqa: F401 (torch's exporter needs it, and would say so in a page)
     except ImportError as error:
-        raise InputError(f"{error.name} is not installed", "pip install 'automl-pipeline[onnx]'") from error
+        raise not_installed(error) from error
     inputs = standalone_inputs(predictor, example)
     names = tuple(inputs)
     rows = {0: torch.export.Dim.DYNAMIC}
@@ -216,6 +218,27 @@ def export_onnx(predictor: Predictor, example: Features, path: Path) -> dict[str
     return metadata
 
 
+def not_installed(error: ImportError) -> InputError:
+    """What a user is told who has no ONNX libraries."""
+    return InputError(f"{error.name} is not installed", "pip install 'automl-pipeline[onnx]'")
+
+
+def open_session(path: Path) -> Any:
+    """A file in ONNX Runtime, on one thread of the CPU.
+
+    Raises:
+        InputError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise not_installed(error) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = QUIET
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
 def check_parity(predictor: Predictor, features: Features, path: Path) -> float:
     """Largest difference between the file's answers and the model's on the given rows, in probabilities or in standard
     deviations of the target.
@@ -224,12 +247,7 @@ def check_parity(predictor: Predictor, features: Features, path: Path) -> float:
         InputError: ONNX Runtime is not installed.
         PackageError: the difference is more than `PARITY`.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(f"{error.name} is not installed", "pip install 'automl-pipeline[onnx]'") from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (answers,) = session.run(None, standalone_inputs(predictor, features))
+    (answers,) = open_session(path).run(None, standalone_inputs(predictor, features))
     table = predictor.predict(features)
     if predictor.spec.task == "regression":
         difference = np.abs(answers - table["prediction"].to_numpy()) / predictor.spec.target_scale

@@ -13,13 +13,11 @@ from torch import Tensor
 
 from pipeline.data.dataset import Features, take
 from pipeline.data.spec import DataSpec
-from pipeline.errors import InputError, PackageError
-from pipeline.packaging.onnx_export import standalone_inputs
+from pipeline.errors import PackageError
+from pipeline.packaging.onnx_export import open_session, standalone_inputs
 from pipeline.packaging.predictor import Predictor
 
 BATCH_ROWS: Final = 1024
-QUIET: Final = 3
-"""ONNX Runtime's level that logs errors only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +69,4 @@ def open_onnx(predictor: Predictor, path: Path) -> OnnxModel:
     Raises:
         InputError: ONNX Runtime is not installed.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(f"{error.name} is not installed", "pip install 'automl-pipeline[onnx]'") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = QUIET
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return OnnxModel(path, predictor, session)
+    return OnnxModel(path, predictor, open_session(path))
