@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.data.spec import DataSpec
 from pipeline.objective import Objective
-from pipeline.training.metrics import metrics_of, row_statistics, validation_metrics
+from pipeline.training.metrics import metrics_of, row_statistics
 
 CHUNK_ROWS = 2**20
 """Rows that are drawn at a time: bounds memory at about 100 MiB."""
@@ -105,7 +105,7 @@ def score_intervals(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec, how: R
     """
     confidence = how.confidence
     rows = _statistics(outputs_NC, target_N, spec)
-    values = {k: float(v[0]) for k, v in metrics_of({name: row[None] for name, row in rows.items()}, spec).items()}
+    values = _values(rows, spec)
     resampled = _resample(rows, spec, how)
     several = len(target_N) > 1
     without = _without_groups(rows, spec, how) if several else {}
@@ -172,9 +172,8 @@ def compare(
     sign = 1 if objective.direction == "maximize" else -1
 
     def scored(outputs_NC: Tensor) -> tuple[float, Tensor]:
-        value = validation_metrics(outputs_NC[None], target_N, spec)[objective.metric]
         rows = _statistics(outputs_NC, target_N, spec)
-        return sign * float(value[0]), sign * _resample(rows, spec, how)[objective.metric]
+        return sign * _values(rows, spec)[objective.metric], sign * _resample(rows, spec, how)[objective.metric]
 
     (value, ours_R), (champions, theirs_R) = scored(challenger_NC), scored(champion_NC)
     difference, probability = _difference(value - champions, ours_R - theirs_R, how.confidence)
@@ -207,6 +206,11 @@ def _difference(value: float, resampled_R: Tensor, confidence: float) -> tuple[I
 def _statistics(outputs_NC: Tensor, target_N: Tensor, spec: DataSpec) -> dict[str, Tensor]:
     """By name, what the metrics need of each row, ``(N,)`` each."""
     return {name: row_1N[0] for name, row_1N in row_statistics(outputs_NC[None], target_N, spec).items()}
+
+
+def _values(rows: Mapping[str, Tensor], spec: DataSpec) -> dict[str, float]:
+    """Every metric on all rows."""
+    return {name: float(value_1) for name, value_1 in metrics_of({k: v[None] for k, v in rows.items()}, spec).items()}
 
 
 def _resample(rows: Mapping[str, Tensor], spec: DataSpec, how: Resampling) -> dict[str, Tensor]:
