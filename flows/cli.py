@@ -343,6 +343,9 @@ def _console() -> Console:
 
 def main() -> None:
     """Entry point: errors that we raise on purpose are one line on stderr and their exit code."""
+    from pipeline.interpreter import collect_rarely
+
+    collect_rarely()
     from pipeline.errors import AutoMLError, Interrupted
     from pipeline.files import FULL
     from pipeline.redaction import redact_logs, redact_tracebacks

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.data.dataset import Features, take
+from pipeline.training.threads import one_thread
 
 N_SINGLE: Final = 200
 """Single rows that are timed at most; a fifth of them before, untimed."""
@@ -35,12 +35,8 @@ class Cost(BaseModel):
 
 def measure_cost(predict: Callable[[Features], object], rows: Features, n_bytes: int) -> Cost:
     """Time `predict` on the given raw rows, again and again from their start where they are few."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _measured(predict, rows, n_bytes)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _measured(predict: Callable[[Features], object], rows: Features, n_bytes: int) -> Cost:

@@ -42,6 +42,7 @@ from pipeline.packaging.module import build
 from pipeline.records import WEIGHTS as RECORDED_WEIGHTS
 from pipeline.records import TrialRecord
 from pipeline.training.config import TrialConfig
+from pipeline.training.threads import one_thread
 
 SHARED: Final = "package"
 """Folder in a search's directory for what all its packages link to."""
@@ -123,7 +124,7 @@ class Packager:
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise PackageError(f"{path}: the weights do not fit their config: {reason}") from error
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             outputs: Tensor = module.eval()(self.probe).float()
         if not outputs.isfinite().all():
             raise PackageError(f"{path}: the model's outputs for its own validation rows are not finite")

@@ -8,6 +8,7 @@ computes, by end-of-file while it waits.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -151,6 +152,7 @@ def main(handle: int, parent: int) -> None:
         if setup.settings.deterministic:  # asking for the default imports torch's compiler: a second, 800 modules
             torch.use_deterministic_algorithms(True)
         data = load_development(setup.development).to(torch.device(setup.device))
+        gc.freeze()  # the libraries stay to the end: no collection looks through them again
         while True:
             connection.send(Idle())
             message = connection.recv()
