@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import queue
@@ -28,6 +29,9 @@ PATIENCE_S: Final = 600.0
 AGAIN_EVERY_S: Final = 60.0
 """How often what was put back is tried again."""
 
+_START, _END, _CLOSE = 0, 1, 2
+"""Lanes: a trial whose run is missing keeps a worker waiting, one whose end is not stored yet keeps nobody."""
+
 PackageSource = Path | Callable[[], Path | None] | None
 """A package's folder, or a function that writes the package and is called in the tracker's thread."""
 
@@ -48,8 +52,12 @@ class _Message:
     patience_s: float
 
 
+_Entry = tuple[int, int, _Message | None]
+"""Lane, number in the order of saying, and what was said; None ends the thread."""
+
+
 class BackgroundTracker:
-    """Delivers trials to a tracker in the order in which they were said, one at a time.
+    """Delivers trials to a tracker one at a time: what starts before what ends, each in the order of saying.
 
     No method waits for the store but `flush` and `close`, and none raises what the store raises: a failed delivery sets
     its future's exception and is listed by `errors`. What failed for the time being is tried again every minute, and
@@ -74,7 +82,8 @@ class BackgroundTracker:
         self._tracker = tracker
         self._patience_s, self._again_every_s = patience_s, again_every_s
         self._put_back: list[tuple[_Message, Undelivered]] = []
-        self._queue: queue.Queue[_Message | None] = queue.Queue(capacity)
+        self._queue: queue.PriorityQueue[_Entry] = queue.PriorityQueue(capacity)
+        self._numbers = itertools.count()
         self._undelivered: list[Undelivered] = []
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -85,7 +94,7 @@ class BackgroundTracker:
 
     def start_search(self, info: SearchInfo) -> Future[str]:
         """Create (or find) the parent run. Nothing can be delivered before it exists, so this is never given up."""
-        return self._say(f"start of search {info.id}", lambda: self._tracker.start_search(info), math.inf)
+        return self._say(_START, f"start of search {info.id}", lambda: self._tracker.start_search(info), math.inf)
 
     def interrupt_search(self, search: str) -> Future[str]:
         """Say that nobody works at the search for now."""
@@ -94,12 +103,14 @@ class BackgroundTracker:
             self._tracker.interrupt_search(search)
             return search
 
-        return self._say(f"interruption of search {search}", deliver)
+        return self._say(_END, f"interruption of search {search}", deliver)
 
     def start_trial(self, search: str, number: int, family: str, params: Mapping[str, object]) -> Future[str]:
         """Create the trial's run; the future's result is the run id, there once the run exists."""
         chosen = dict(params)
-        return self._say(f"start of trial {number}", lambda: self._tracker.start_trial(search, number, family, chosen))
+        return self._say(
+            _START, f"start of trial {number}", lambda: self._tracker.start_trial(search, number, family, chosen)
+        )
 
     def finish_trial(self, record: TrialRecord, package: PackageSource) -> Future[str]:
         """Deliver a finished trial and its model."""
@@ -108,7 +119,7 @@ class BackgroundTracker:
             folder = package() if callable(package) else package
             return self._tracker.finish_trial(record, folder)
 
-        return self._say(f"end of trial {record.number}", deliver)
+        return self._say(_END, f"end of trial {record.number}", deliver)
 
     def errors(self) -> tuple[Undelivered, ...]:
         """What could not be delivered so far."""
@@ -126,14 +137,14 @@ class BackgroundTracker:
             self._deadline = time.monotonic() + timeout
             self._closing.set()
             try:
-                self._queue.put(None, timeout=timeout)
+                self._queue.put((_CLOSE, next(self._numbers), None), timeout=timeout)
             except queue.Full:
                 _LOG.debug("the thread sees the deadline by itself")
         self._thread.join(max(0.0, self._deadline - time.monotonic()) + FIRST_PAUSE_S)
         self._give_up_waiting()
         return self.errors()
 
-    def _say(self, what: str, deliver: Callable[[], str], patience_s: float | None = None) -> Future[str]:
+    def _say(self, lane: int, what: str, deliver: Callable[[], str], patience_s: float | None = None) -> Future[str]:
         message = _Message(what, deliver, Future(), self._patience_s if patience_s is None else patience_s)
         with self._idle:
             self._open += 1
@@ -141,7 +152,7 @@ class BackgroundTracker:
             self._fail(message, StoreError(f"the tracker is closed, and the {what} came after that"))
             return message.done
         try:
-            self._queue.put_nowait(message)
+            self._queue.put_nowait((lane, next(self._numbers), message))
         except queue.Full:
             self._fail(message, StoreError(f"{self._queue.maxsize} messages wait for MLflow already"))
         return message.done
@@ -150,7 +161,8 @@ class BackgroundTracker:
         again = time.monotonic() + self._again_every_s
         while True:
             try:
-                message = self._queue.get(timeout=max(0.01, again - time.monotonic()) if self._put_back else None)
+                timeout = max(0.01, again - time.monotonic()) if self._put_back else None
+                _, _, message = self._queue.get(timeout=timeout)
             except queue.Empty:
                 self._try_again()
                 again = time.monotonic() + self._again_every_s
@@ -218,9 +230,9 @@ class BackgroundTracker:
     def _give_up_waiting(self) -> None:
         while True:
             try:
-                message = self._queue.get_nowait()
+                _, _, message = self._queue.get_nowait()
             except queue.Empty:
-                self._queue.put_nowait(None)  # for the thread, should it come back from a slow store
+                self._queue.put_nowait((_CLOSE, next(self._numbers), None))  # for the thread, should it come back from a slow store
                 return
             if message is not None:
                 self._fail(message, StoreError("the tracker was closed before its turn came"))

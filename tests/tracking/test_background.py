@@ -70,13 +70,15 @@ def test_a_slow_store_delays_nobody(store: Moody) -> None:
     assert all(future.done() for future in futures)
 
 
-def test_what_is_said_is_delivered_in_its_order(store: Moody) -> None:
+def test_starts_overtake_ends_because_workers_wait_for_them_and_each_keep_their_order(store: Moody) -> None:
+    store.gate.clear()
     background = BackgroundTracker(store)
     for number in range(5):
         background.start_trial(SEARCH, number, "mlp", {})
         background.finish_trial(record(number), None)
+    store.gate.set()
     background.close()
-    assert store.heard == [f"{what} {number}" for number in range(5) for what in ("start", "end")]
+    assert store.heard == [f"{what} {number}" for what in ("start", "end") for number in range(5)]
 
 
 def test_an_outage_is_sat_out(store: Moody) -> None:
