@@ -1,7 +1,7 @@
-"""Dropout whose masks come from 16 random bits a value: the same for a model alone and for a member of a cohort.
+"""Dropout whose masks come from 8 random bits a value: the same for a model alone and for a member of a cohort.
 
-On a CPU a mask costs a quarter of ``bernoulli_``'s. The rate is rounded to the next 1/65536 and the scale with it, so
-that the expectation is exact. Axes: K members, B rows, W values.
+On a CPU a mask costs an eighth of ``bernoulli_``'s. The rate is rounded to the next 1/256 (by 0.002 at most) and the
+scale with it, so that the expectation is exact. Axes: K members, L layers, B rows, W values.
 """
 
 from __future__ import annotations
@@ -11,24 +11,35 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-_LEVELS = 2**16
-_LOWEST = -(2**15)
+_LEVELS = 2**8
+_LOWEST = -(2**7)
+_AT_ONCE = 8
+"""Values to a draw of 64 bits."""
+
+
+def _dropped(rate: float) -> int:
+    """Levels of `_LEVELS` at which a value is dropped; never all of them."""
+    return min(round(rate * _LEVELS), _LEVELS - 1)
 
 
 def _threshold(rate: float) -> int:
     """Values whose bits, as a signed number, are below it are dropped."""
-    return _LOWEST + round(rate * _LEVELS)
+    return _LOWEST + _dropped(rate)
 
 
 def _scale(rate: float) -> float:
     """What kept values are multiplied by."""
-    return _LEVELS / (_LEVELS - round(rate * _LEVELS))
+    return _LEVELS / (_LEVELS - _dropped(rate))
+
+
+def _n_words(n: int) -> int:
+    return (n + _AT_ONCE - 1) // _AT_ONCE
 
 
 def _draw(n: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """`n` uniform int16, four to a draw of 64 bits."""
-    words = torch.empty((n + 3) // 4, dtype=torch.int64, device=device)
-    return words.random_(-(2**63), None, generator=generator).view(torch.int16)[:n]
+    """`n` uniform int8, eight to a draw of 64 bits."""
+    words = torch.empty(_n_words(n), dtype=torch.int64, device=device)
+    return words.random_(-(2**63), None, generator=generator).view(torch.int8)[:n]
 
 
 class Dropout(nn.Module):
@@ -62,23 +73,27 @@ class StackedDropout:
     ) -> None:
         self._rates, self._widths, self._n_layers = rates, widths, n_layers
         thresholds = [_threshold(rate) for rate in rates]
-        self._threshold_K111 = torch.tensor(thresholds, dtype=torch.int16, device=device)[:, None, None, None]
-        self._scale_K111 = torch.tensor([_scale(rate) for rate in rates], device=device)[:, None, None, None]
+        self._threshold_K11 = torch.tensor(thresholds, dtype=torch.int8, device=device)[:, None, None]
+        self.scale_K11 = torch.tensor([_scale(rate) for rate in rates], device=device)[:, None, None]
+        """What a member's kept values are multiplied by."""
         self._bits: dict[int, _Bits] = {}
-        self._masks: list[Tensor] = []
+        self._drawn: list[Tensor] = []
         """Of the layers to come, the next one last."""
 
     def __call__(self, x_KBW: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        mask_KBW = self.mask(x_KBW.shape[1], x_KBW.dtype, generators)
+        return x_KBW if mask_KBW is None else x_KBW * mask_KBW
+
+    def mask(self, B: int, dtype: torch.dtype, generators: Sequence[torch.Generator]) -> Tensor | None:
+        """What the next layer's `B` rows are multiplied by: 0 or the scale; None where nothing is dropped at all."""
         if not any(self._rates):
-            return x_KBW
-        if not self._masks:
-            B = x_KBW.shape[1]
+            return None
+        if not self._drawn:
             if B not in self._bits:
-                self._bits[B] = _Bits(self._rates, self._widths, B, self._n_layers, x_KBW.device)
-            kept_KLBW = self._bits[B].draw(generators) >= self._threshold_K111
-            masks_KLBW = kept_KLBW * self._scale_K111.to(x_KBW.dtype)
-            self._masks = list(masks_KLBW.unbind(1))[::-1]
-        return x_KBW * self._masks.pop()
+                self._bits[B] = _Bits(self._rates, self._widths, B, self._n_layers, self.scale_K11.device)
+            self._drawn = list(self._bits[B].draw(generators).unbind(1))[::-1]
+        # Layer by layer, each just before its use: all masks at once leave the cache before they are needed.
+        return (self._drawn.pop() >= self._threshold_K11) * self.scale_K11.to(dtype)
 
 
 class _Bits:
@@ -91,22 +106,28 @@ class _Bits:
         # A CPU's generator gives the same words in one draw as in several; a GPU's does not.
         self._n_draws = 1 if device.type == "cpu" else n_layers
         # What is not drawn belongs to padding, or to members whose threshold keeps everything.
-        self._bits_KLBW = torch.zeros((K, n_layers, B, W), dtype=torch.int16, device=device)
+        words_KLN = torch.zeros((K, n_layers, _n_words(B * W)), dtype=torch.int64, device=device)
+        self._bits_KLBW = words_KLN.view(torch.int8)[:, :, : B * W].unflatten(2, (B, W))
         self._words: list[Tensor | None] = []
         self._from: list[Tensor] = []
         self._to: list[Tensor] = []
         for k, (rate, width) in enumerate(zip(rates, widths, strict=True)):
-            n_words = (B * width + 3) // 4
-            self._words.append(torch.empty((n_layers, n_words), dtype=torch.int64, device=device) if rate > 0 else None)
-            if (words := self._words[-1]) is not None:
-                self._from += [layer.view(torch.int16)[: B * width].view(B, width) for layer in words]
-                self._to += [layer_BW[:, :width] for layer_BW in self._bits_KLBW[k]]
+            if rate == 0:
+                self._words.append(None)
+            elif width == W:  # drawn where it is to lie
+                self._words.append(words_KLN[k])
+            else:
+                own_LN = torch.empty((n_layers, _n_words(B * width)), dtype=torch.int64, device=device)
+                self._words.append(own_LN)
+                self._from += own_LN.view(torch.int8)[:, : B * width].unflatten(1, (B, width)).unbind()
+                self._to += self._bits_KLBW[k, :, :, :width].unbind()
 
     def draw(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """``(K, L, B, W)``, int16; overwritten by the next draw."""
+        """``(K, L, B, W)``, int8; overwritten by the next draw."""
         for words, generator in zip(self._words, generators, strict=True):
             if words is not None:
                 for part in words.chunk(self._n_draws):
                     part.random_(-(2**63), None, generator=generator)
-        torch._foreach_copy_(self._to, self._from)
+        if self._to:
+            torch._foreach_copy_(self._to, self._from)
         return self._bits_KLBW

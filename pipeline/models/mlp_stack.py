@@ -19,7 +19,14 @@ from pipeline.models.dropout import StackedDropout
 from pipeline.models.encoders import SequenceEncoder, TabularEncoder, make_encoder
 from pipeline.models.mlp import MLPConfig
 from pipeline.models.stack import Stack
-from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, head, linear
+from pipeline.models.stack_layers import (
+    ACTIVATION,
+    BATCH_NORM_MOMENTUM,
+    NORM_EPS,
+    head,
+    linear,
+    linear_relu_dropout,
+)
 
 
 def shape_class(config: MLPConfig, spec: DataSpec) -> Hashable:
@@ -52,14 +59,35 @@ class StackedMLP:
     ) -> Tensor:
         x_KBD = self._encode(parameters, inputs)
         for i in range(self._config.n_layers):
-            y_KBW = self._activated(x_KBD, parameters, buffers, f"blocks.{i}", generators is not None)
-            if generators is not None:
-                y_KBW = self._dropout(y_KBW, generators)
+            y_KBW = self._block(x_KBD, parameters, buffers, f"blocks.{i}", generators)
             x_KBD = x_KBD + y_KBW if self._config.residual and i > 0 else y_KBW
         return head(x_KBD, parameters, "head")
 
+    def _block(
+        self,
+        x_KBD: Tensor,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        name: str,
+        generators: Sequence[torch.Generator] | None,
+    ) -> Tensor:
+        """Linear, norm, activation, dropout."""
+        if generators is None:
+            return self._activated(x_KBD, parameters, buffers, name, training=False)
+        if self._config.norm == "none" and self._config.activation == "relu":
+            mask_KBW = self._dropout.mask(x_KBD.shape[1], x_KBD.dtype, generators)
+            if mask_KBW is not None:
+                return linear_relu_dropout(x_KBD, parameters, f"{name}.linear", mask_KBW, self._dropout.scale_K11)
+        return self._dropout(self._activated(x_KBD, parameters, buffers, name, training=True), generators)
+
     def _activated(
-        self, x_KBD: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], name: str, training: bool
+        self,
+        x_KBD: Tensor,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        name: str,
+        *,
+        training: bool,
     ) -> Tensor:
         """Linear, norm, activation."""
         activation = self._config.activation

@@ -34,7 +34,18 @@ def linear(
 ) -> Tensor:
     """Each member's own linear layer and then an activation, ``(K, B, W)``; without a bias where it has none."""
     x_KBD, weight_KWD, bias_KW = _cast(x_KBD, parameters, name)
-    out: Tensor = _Linear.apply(x_KBD, weight_KWD, bias_KW, activation)  # type: ignore[no-untyped-call]
+    out: Tensor = _Linear.apply(x_KBD, weight_KWD, bias_KW, activation, None, None)  # type: ignore[no-untyped-call]
+    return out
+
+
+def linear_relu_dropout(
+    x_KBD: Tensor, parameters: Mapping[str, Tensor], name: str, mask_KBW: Tensor, scale_K11: Tensor
+) -> Tensor:
+    """Each member's own linear layer, ReLU and dropout, ``(K, B, W)``. The backward pass needs no mask: what is
+    positive was active and kept, and was multiplied by the scale."""
+    x_KBD, weight_KWD, bias_KW = _cast(x_KBD, parameters, name)
+    mask_KBW, scale_K11 = mask_KBW.to(x_KBD.dtype), scale_K11.to(x_KBD.dtype)
+    out: Tensor = _Linear.apply(x_KBD, weight_KWD, bias_KW, "relu", mask_KBW, scale_K11)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -67,18 +78,27 @@ def _place(weight: Tensor) -> Tensor | None:
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x_KBD: Tensor, weight_KWD: Tensor, bias_KW: Tensor | None, activation: Activation | Literal["none"]
+        ctx: Any,
+        x_KBD: Tensor,
+        weight_KWD: Tensor,
+        bias_KW: Tensor | None,
+        activation: Activation | Literal["none"],
+        mask_KBW: Tensor | None,
+        scale_K11: Tensor | None,
     ) -> Tensor:
         z_KBW = bmm(x_KBD, weight_KWD.transpose(1, 2))
         if bias_KW is not None:
             z_KBW += bias_KW[:, None]
         ctx.activation, ctx.has_bias, ctx.into = activation, bias_KW is not None, _place(weight_KWD)
+        ctx.scale_K11 = scale_K11
         match activation:
             case "none":
                 ctx.save_for_backward(x_KBD, weight_KWD)
                 return z_KBW
             case "relu" | "tanh":  # whose gradients follow from what they give
                 y_KBW = z_KBW.relu_() if activation == "relu" else z_KBW.tanh_()
+                if mask_KBW is not None:
+                    y_KBW *= mask_KBW
                 ctx.save_for_backward(x_KBD, weight_KWD, y_KBW)
                 return y_KBW
             case _:
@@ -87,13 +107,15 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient_KBW: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+    def backward(ctx: Any, gradient_KBW: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None, None]:
         x_KBD, weight_KWD, *saved = ctx.saved_tensors
         if saved:
             gradient_KBW = _BEFORE[ctx.activation](gradient_KBW, saved[0])
+        if ctx.scale_K11 is not None:
+            gradient_KBW *= ctx.scale_K11  # of our own: the line above has just made it
         d_x_KBD = bmm(gradient_KBW, weight_KWD) if ctx.needs_input_grad[0] else None
         d_weight_KWD = bmm(gradient_KBW.transpose(1, 2), x_KBD, ctx.into)
-        return d_x_KBD, d_weight_KWD, gradient_KBW.sum(1) if ctx.has_bias else None, None
+        return d_x_KBD, d_weight_KWD, gradient_KBW.sum(1) if ctx.has_bias else None, None, None, None
 
 
 _BEFORE: Final[dict[Activation, Callable[[Tensor, Tensor], Tensor]]] = {
