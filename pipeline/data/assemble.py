@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from pipeline.data.checks import run_checks
+from pipeline.data.checks.every import run_checks
 from pipeline.data.checks.parts import Parts
 from pipeline.data.config import ColumnType, DataConfig
 from pipeline.data.dataset import Dataset, Rows
