@@ -2,8 +2,9 @@
 
     python -m benchmarks race path/to/handrolled.py [--trials 300] [--seeds 0 1 2] [--json FILE]
 
-Both sides run as whole processes, in turn, seed by seed; imports are left out on both. The hand-written script must
-print one JSON line with ``wall``, ``trials``, ``best_val`` and ``test``, as the one that the README quotes does.
+Both sides run as whole processes, in turn, seed by seed, and are timed from their start to their end. The hand-written
+script must print one JSON line with ``wall`` (without its imports), ``trials``, ``best_val`` and ``test``, as the one
+that the README quotes does.
 """
 
 from __future__ import annotations
@@ -64,7 +65,6 @@ def _ours(folder: Path, chosen: argparse.Namespace, seed: int) -> dict[str, floa
     metric = result["metric"]
     return {
         "total_s": seconds,
-        "search_s": seconds - result["seconds"]["imports"],
         "validation": result["winner"]["validation"],
         "test": result["winner"]["test"][metric]["value"],
         "trials": sum(result["trials"].values()),
@@ -77,7 +77,7 @@ def _theirs(folder: Path, chosen: argparse.Namespace, seed: int) -> dict[str, fl
     result, seconds = _run(command, folder)
     return {
         "total_s": seconds,
-        "search_s": result["wall"],
+        "own_clock_s": result["wall"],
         "validation": result["best_val"],
         "test": result["test"],
         "trials": result["trials"],
@@ -85,8 +85,8 @@ def _theirs(folder: Path, chosen: argparse.Namespace, seed: int) -> dict[str, fl
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    ratios = [row["theirs"]["search_s"] / row["ours"]["search_s"] for row in rows]
-    totals = [row["theirs"]["total_s"] / row["ours"]["total_s"] for row in rows]
+    ratios = [row["theirs"]["total_s"] / row["ours"]["total_s"] for row in rows]
+    without = [row["theirs"]["own_clock_s"] / row["ours"]["total_s"] for row in rows]
     lines = [
         "| seed | by hand, s | automl, s | trials an hour | validation, by hand / automl | test, by hand / automl |",
         "|---|---|---|---|---|---|",
@@ -94,12 +94,12 @@ def _table(rows: list[dict[str, Any]]) -> str:
     for row, ratio in zip(rows, ratios, strict=True):
         ours, theirs = row["ours"], row["theirs"]
         lines.append(
-            f"| {row['seed']} | {theirs['search_s']:.1f} | {ours['search_s']:.1f} | x{ratio:.1f} | "
+            f"| {row['seed']} | {theirs['total_s']:.1f} | {ours['total_s']:.1f} | x{ratio:.1f} | "
             f"{theirs['validation']:.4f} / {ours['validation']:.4f} | {theirs['test']:.4f} / {ours['test']:.4f} |"
         )
     lines.append("")
     lines.append(
-        f"median x{statistics.median(ratios):.1f} without imports (min x{min(ratios):.1f}, max x{max(ratios):.1f}); "
-        f"median x{statistics.median(totals):.1f} as whole commands"
+        f"median x{statistics.median(ratios):.1f} (min x{min(ratios):.1f}, max x{max(ratios):.1f}); "
+        f"median x{statistics.median(without):.1f} by the script's own clock, which leaves its imports out"
     )
     return "\n".join(lines)

@@ -107,7 +107,7 @@ class _Bits:
         self._n_draws = 1 if device.type == "cpu" else n_layers
         # What is not drawn belongs to padding, or to members whose threshold keeps everything.
         words_KLN = torch.zeros((K, n_layers, _n_words(B * W)), dtype=torch.int64, device=device)
-        self._bits_KLBW = words_KLN.view(torch.int8)[:, :, : B * W].unflatten(2, (B, W))
+        self._bits_KLBW = words_KLN.view(torch.int8)[:, :, : B * W].view(K, n_layers, B, W)
         self._words: list[Tensor | None] = []
         self._from: list[Tensor] = []
         self._to: list[Tensor] = []
@@ -119,7 +119,7 @@ class _Bits:
             else:
                 own_LN = torch.empty((n_layers, _n_words(B * width)), dtype=torch.int64, device=device)
                 self._words.append(own_LN)
-                self._from += own_LN.view(torch.int8)[:, : B * width].unflatten(1, (B, width)).unbind()
+                self._from += own_LN.view(torch.int8)[:, : B * width].view(n_layers, B, width).unbind()
                 self._to += self._bits_KLBW[k, :, :, :width].unbind()
 
     def draw(self, generators: Sequence[torch.Generator]) -> Tensor:

@@ -17,11 +17,20 @@ def test_values_are_dropped_at_the_rate_and_keep_their_expectation(rate: float) 
 
 
 def test_bits_are_independent_between_neighbours() -> None:
-    """Four values share a draw: none may say anything of another."""
+    """Eight values share a draw: none may say anything of another."""
     torch.manual_seed(0)
-    kept = (Dropout(0.5)(torch.ones(400_000)) > 0).float().view(-1, 4)
+    kept = (Dropout(0.5)(torch.ones(800_000)) > 0).float().view(-1, 8)
     assert torch.corrcoef(kept.T).fill_diagonal_(0).abs().max() < 0.02
     assert (kept.mean(0) - 0.5).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("rate", [0.999, 0.0019])
+def test_a_rate_between_two_levels_keeps_the_expectation_of_the_level_that_it_is_rounded_to(rate: float) -> None:
+    torch.manual_seed(0)
+    y = Dropout(rate)(torch.ones(2_000_000))
+    assert y.isfinite().all()
+    assert (y == 0).float().mean().item() == pytest.approx(rate, abs=4e-3)
+    assert y.mean().item() == pytest.approx(1, abs=4e-2)
 
 
 def test_nothing_is_dropped_in_evaluation() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.models.layers import ACTIVATIONS, Activation
-from pipeline.models.stack_layers import head, linear
+from pipeline.models.stack_layers import head, linear, linear_relu_dropout
 
 K, B, D, W = 3, 4, 5, 2
 
@@ -24,6 +24,19 @@ def test_linear_layers_differentiate(activation: Activation, bias: bool) -> None
 
     arguments = [made(K, B, D), made(K, W, D), *([made(K, W)] if bias else [])]
     assert torch.autograd.gradcheck(layer, [argument.requires_grad_() for argument in arguments])
+
+
+def test_dropout_after_relu_differentiates_without_its_mask() -> None:
+    scale_K11 = torch.tensor([1.0, 1.25, 4.0], dtype=torch.float64)[:, None, None]
+    mask_KBW = (made(K, B, W) > 0) * scale_K11
+
+    def layer(x_KBD: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return linear_relu_dropout(x_KBD, {"l.weight": weight, "l.bias": bias}, "l", mask_KBW, scale_K11)
+
+    arguments = [made(K, B, D), made(K, W, D), made(K, W)]
+    assert torch.autograd.gradcheck(layer, [argument.requires_grad_() for argument in arguments])
+    parameters = {"l.weight": arguments[1], "l.bias": arguments[2]}
+    assert torch.equal(layer(*arguments), linear(arguments[0], parameters, "l", "relu") * mask_KBW)
 
 
 def test_heads_differentiate_and_keep_their_rows_last_in_memory() -> None:
