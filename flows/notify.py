@@ -79,7 +79,8 @@ def _webhook(config: NotifyConfig, said: Mapping[str, object]) -> str | None:
         with urllib.request.urlopen(request, timeout=config.timeout):
             return None
     except urllib.error.HTTPError as error:
-        return f"answered {error.code}"
+        with error:  # it is the answer, with its socket
+            return f"answered {error.code}"
     except TimeoutError:
         return f"took longer than {config.timeout:g} s"
     except urllib.error.URLError as error:

@@ -59,8 +59,9 @@ class Served:
                     text = answer.read()
                 return json.loads(text) if text else None
             except urllib.error.HTTPError as error:
-                if error.code != 503:
-                    raise Refused(error.read().decode()) from None
+                with error:
+                    if error.code != 503:
+                        raise Refused(error.read().decode()) from None
                 time.sleep(1)  # its database is busy; Prefect's own client tries again too
         raise TimeoutError(path)
 

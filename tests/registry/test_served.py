@@ -121,6 +121,7 @@ def test_a_served_champion_answers_what_predict_writes(kind: Kind, tmp_path: Pat
         wrong = urllib.request.Request(url, b'{"dataframe_records": [{"nothing": 1}]}', JSON)
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(wrong, timeout=60)
+        refused.value.close()  # it is the answer, with its socket
     assert refused.value.code == 400
 
 

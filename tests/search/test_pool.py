@@ -151,7 +151,9 @@ def test_workers_see_no_credentials(prepared: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with WorkerPool([SLOT], prepared, SETTINGS, tmp_path / "logs") as pool:
-        environment = psutil.Process(pool.workers[0].process.pid).environ()
+        worker = psutil.Process(pool.workers[0].process.pid)
+        while not (environment := worker.environ()):  # for a moment a new program has none
+            time.sleep(0.01)
     assert "secret" not in environment.values()
     assert environment["OMP_NUM_THREADS"] == "1"
 
