@@ -1,6 +1,6 @@
 """A race against a hand-written Optuna + DataLoader + MLflow script: the same data, space, trials, epochs and pruner.
 
-    python -m benchmarks race path/to/handrolled.py [--trials 300] [--seeds 0 1 2] [--json FILE]
+    python -m benchmarks race path/to/handrolled.py [--trials 300] [--seeds 0 1 2] [--models all|best] [--json FILE]
 
 Both sides run as whole processes, in turn, seed by seed, and are timed from their start to their end. The hand-written
 script must print one JSON line with ``wall`` (without its imports), ``trials``, ``best_val`` and ``test``, as the one
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--trials", type=int, default=300)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--models", default="all", help="which models we store: all, top-N or best, as the script does")
     parser.add_argument("--pruner", choices=["none", "median"], default="none", help="of both sides")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
@@ -57,6 +58,7 @@ def _run(command: list[str], folder: Path) -> tuple[dict[str, Any], float]:
 def _ours(folder: Path, chosen: argparse.Namespace, seed: int) -> dict[str, float]:
     automl = Path(sys.executable).with_name("automl")
     sets = [f"search.seed={seed}", f"data.split.seed={seed}", f"search.pruner={chosen.pruner}"]
+    sets += [f"tracking.models={chosen.models}"]
     sets += [f"train.max_epochs={chosen.epochs}", f"train.patience={chosen.epochs}"]
     command = [str(automl), "run", str(EXPERIMENT), "--json", "--no-prefect", "--trials", str(chosen.trials)]
     for item in sets:
