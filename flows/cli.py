@@ -343,13 +343,12 @@ def _console() -> Console:
 
 def main() -> None:
     """Entry point: errors that we raise on purpose are one line on stderr and their exit code."""
-    from pipeline.interpreter import collect_rarely
-
-    collect_rarely()
     from pipeline.errors import AutoMLError, Interrupted
     from pipeline.files import FULL
+    from pipeline.interpreter import collect_rarely
     from pipeline.redaction import redact_logs, redact_tracebacks
 
+    collect_rarely()
     redact_logs()
     redact_tracebacks()
     for stream in (sys.stdout, sys.stderr):

@@ -71,30 +71,19 @@ class StackedMLP:
         name: str,
         generators: Sequence[torch.Generator] | None,
     ) -> Tensor:
-        """Linear, norm, activation, dropout."""
-        if generators is None:
-            return self._activated(x_KBD, parameters, buffers, name, training=False)
-        if self._config.norm == "none" and self._config.activation == "relu":
-            mask_KBW = self._dropout.mask(x_KBD.shape[1], x_KBD.dtype, generators)
-            if mask_KBW is not None:
-                return linear_relu_dropout(x_KBD, parameters, f"{name}.linear", mask_KBW, self._dropout.scale_K11)
-        return self._dropout(self._activated(x_KBD, parameters, buffers, name, training=True), generators)
-
-    def _activated(
-        self,
-        x_KBD: Tensor,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        name: str,
-        *,
-        training: bool,
-    ) -> Tensor:
-        """Linear, norm, activation."""
+        """Linear, norm, activation and, while training, dropout."""
         activation = self._config.activation
         if self._config.norm == "none":
-            return linear(x_KBD, parameters, f"{name}.linear", activation)
-        y_KBW = linear(x_KBD, parameters, f"{name}.linear")
-        return ACTIVATION[activation](self._norm(y_KBW, parameters, buffers, f"{name}.norm", training))
+            if generators is not None and activation == "relu":
+                mask_KBW = self._dropout.mask(x_KBD.shape[1], x_KBD.dtype, generators)
+                if mask_KBW is not None:
+                    return linear_relu_dropout(x_KBD, parameters, f"{name}.linear", mask_KBW, self._dropout.scale_K11)
+            y_KBW = linear(x_KBD, parameters, f"{name}.linear", activation)
+        else:
+            y_KBW = linear(x_KBD, parameters, f"{name}.linear")
+            normed_KBW = self._norm(y_KBW, parameters, buffers, f"{name}.norm", generators is not None)
+            y_KBW = ACTIVATION[activation](normed_KBW)
+        return y_KBW if generators is None else self._dropout(y_KBW, generators)
 
     def _encode(self, parameters: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
         K = len(self._widths)

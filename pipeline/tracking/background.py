@@ -232,9 +232,8 @@ class BackgroundTracker:
             try:
                 _, _, message = self._queue.get_nowait()
             except queue.Empty:
-                self._queue.put_nowait(
-                    (_CLOSE, next(self._numbers), None)
-                )  # for the thread, should it come back from a slow store
+                # For the thread, should it come back from a slow store.
+                self._queue.put_nowait((_CLOSE, next(self._numbers), None))
                 return
             if message is not None:
                 self._fail(message, StoreError("the tracker was closed before its turn came"))
