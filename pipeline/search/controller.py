@@ -26,6 +26,7 @@ from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.relief import Relief
 from pipeline.search.study import Study
+from pipeline.training.checkpoint import discard_checkpoint
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report, Suspended
 from pipeline.training.trainer import WEIGHTS, Job, Verdict
@@ -324,7 +325,9 @@ class Controller:
         self._conclude(record)
 
     def _conclude(self, record: TrialRecord) -> None:
-        write_record(trial_directory(self._plan.directory, record.number), record)
+        directory = trial_directory(self._plan.directory, record.number)
+        write_record(directory, record)
+        discard_checkpoint(directory)
         for trial in self._asker.twins.ended(record):
             if not self._asker.twins.claim(trial):
                 self._asker.again([trial])
@@ -390,6 +393,7 @@ class Controller:
             if frozen.state.is_finished():
                 self.progress.ended_one(record, self._objective)
             else:
+                discard_checkpoint(trial_directory(self._plan.directory, record.number))
                 self._tell(record)
             self._sink.finish(record)
         self._asker.take_up(unfinished)

@@ -17,6 +17,7 @@ from pipeline.records import TrialRecord, judged, read_record, trial_directory, 
 from pipeline.search.controller import DRAIN_S, TICK_S, WORKER_DEATHS
 from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.search.progress import StopRequest
+from pipeline.training.checkpoint import discard_checkpoint
 from pipeline.training.config import TrialConfig
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.messages import Answer, Ended, Report, Suspended
@@ -202,6 +203,7 @@ class Retraining:
             **judged(outcome, training.curve, finalist.metric, directory),
         )
         write_record(directory, record)
+        discard_checkpoint(directory)
 
 
 def _seeded(finalist: TrialRecord, k: int) -> TrialConfig:
@@ -213,6 +215,8 @@ def _missing(search: Path, finalists: Sequence[TrialRecord], n_seeds: int) -> di
     missing: list[_Training] = []
     for finalist in finalists:
         there = seed_records(search, finalist, n_seeds)
+        for k in there:
+            discard_checkpoint(seed_directory(search, finalist.number, k))  # a kill may have come before it was
         for k in (k for k in range(1, n_seeds) if k not in there):
             directory = seed_directory(search, finalist.number, k).absolute()
             missing.append(_Training(finalist, Job(len(missing), _seeded(finalist, k), directory)))

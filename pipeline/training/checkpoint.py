@@ -50,5 +50,5 @@ def load_checkpoint(directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def discard_checkpoint(directory: Path) -> None:
-    """Remove the trial's checkpoint: it has ended."""
+    """Remove the trial's checkpoint: its end is on record."""
     (directory / CHECKPOINT).unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from torch import Tensor
 from pipeline.data.tensors import Development
 from pipeline.files import FULL, write_atomic
 from pipeline.objective import METRICS, Objective
-from pipeline.training.checkpoint import discard_checkpoint, load_checkpoint, save_checkpoint
+from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.learner import Learner
 from pipeline.training.losses import first_non_finite
@@ -165,14 +165,16 @@ def _drop(
     monitor: Monitor,
     size: int,
 ) -> list[_Member]:
-    """End the given members, tell the monitor, and go on with the others."""
+    """End the given members, tell the monitor, and go on with the others.
+
+    Their checkpoints stay: only who has put an outcome on record knows that they are needed no more.
+    """
     for position, end in ends.items():
         if end is None or end == "suspend":
             continue
         member, (state, error) = members[position], end
         if state == "COMPLETE":
             write_atomic(member.job.directory / WEIGHTS, save(member.best_weights))
-        discard_checkpoint(member.job.directory)
         monitor.ended(
             Outcome(
                 trial=member.job.trial,

@@ -11,6 +11,7 @@ from pipeline.data.spec import DataSpec
 from pipeline.records import TrialRecord
 from pipeline.search.pool import Died
 from pipeline.training.calibration import cost_class
+from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.config import TrialConfig
 from pipeline.training.devices import Slot
 from pipeline.training.measurement import Measurement, Outcome
@@ -78,6 +79,9 @@ class FakePool:
         worker.ready, worker.epoch, worker.since = False, 0, time.monotonic()
         worker.jobs = {job.trial: job for job in jobs}
         self.begun.append(tuple(worker.jobs))
+        for job in jobs:
+            job.directory.mkdir(parents=True, exist_ok=True)
+            (job.directory / CHECKPOINT).write_bytes(b"checkpoint")
 
     def calibrate(self, worker: FakeWorker, config: TrialConfig, limit: int) -> None:
         worker.ready, worker.calibrating, worker.limit = False, config, limit
@@ -136,9 +140,9 @@ class FakePool:
 
     def _end(self, job: Job, state: str) -> Ended:
         if state == "COMPLETE":
-            job.directory.mkdir(parents=True, exist_ok=True)
             (job.directory / WEIGHTS).write_bytes(b"weights")
         error = f"ValueError: trial {job.trial} cannot learn" if state == "FAIL" else None
+        assert (job.directory / CHECKPOINT).exists(), "kept until the end is on record"
         return Ended(Outcome.model_validate({"trial": job.trial, "state": state, "n_params": 10, "error": error}))
 
 

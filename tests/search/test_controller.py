@@ -24,6 +24,7 @@ from pipeline.search.calibrations import Calibrations
 from pipeline.search.controller import Controller
 from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.study import OptunaSuggester, open_study
+from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.config import OptimisationConfig, TrialConfig
 from pipeline.training.trainer import WEIGHTS
 from tests.search.fakes import FakePool, MemorySink, Script
@@ -69,6 +70,9 @@ class Search:
 
     def records(self) -> dict[int, TrialRecord]:
         return {record.number: record for record in read_records(self.directory)}
+
+    def checkpoints(self) -> list[Path]:
+        return sorted(self.directory.rglob(CHECKPOINT))
 
     def states(self) -> dict[int, str]:
         """Trial number to state on record; Optuna and the sink must say the same."""
@@ -119,6 +123,7 @@ def test_one_trials_trouble_is_its_own(search: Search) -> None:
     assert errors[3] == "timeout: trained longer than budget.per_trial, 0.3 s"
     assert all(record.objective is None for record in search.records().values() if record.state == "FAIL")
     assert progress.last_error is not None
+    assert search.checkpoints() == [], "whose end is on record needs none"
 
 
 def test_a_trial_whose_worker_died_is_begun_again_and_may_complete(search: Search) -> None:
@@ -207,11 +212,13 @@ def test_a_record_that_the_study_never_heard_of_is_replayed_and_not_trained_agai
     other.run(FakePool(scripts({})), budget=Budget(trials=number + 1))
     lost = other.records()[number].model_copy(update={"params": study.trials[number].params, "objective": 0.99})
     write_record(trial_directory(search.directory, number), lost)
+    (trial_directory(search.directory, number) / CHECKPOINT).write_bytes(b"checkpoint")
 
     _, progress = search.run(FakePool(scripts({})))
     assert all(number not in begun for begun in search.pool.begun)
     assert search.states()[number] == "COMPLETE"
     assert (progress.best, progress.best_trial) == (0.99, number)
+    assert search.checkpoints() == []
 
 
 def test_a_finished_search_is_left_alone_and_a_larger_budget_goes_on(search: Search) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pipeline.records import TrialRecord
 from pipeline.search.progress import StopRequest
 from pipeline.search.retraining import Retraining, seed_directory, seed_records, seeds_wanted
+from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.trainer import WEIGHTS
 from tests.search.fakes import FakePool, Script
 from tests.tracking.records import record
@@ -55,7 +56,11 @@ def test_every_finalist_is_trained_with_every_other_seed_once(tmp_path: Path, to
 
 def test_what_is_on_record_is_not_trained_again(tmp_path: Path) -> None:
     retrain(tmp_path, lambda *_: GOOD)
+    assert list(tmp_path.rglob(CHECKPOINT)) == []
+    left = seed_directory(tmp_path, FINALISTS[0].number, 1) / CHECKPOINT  # by a kill as soon as it was on record
+    left.write_bytes(b"checkpoint")
     assert retrain(tmp_path, lambda *_: GOOD).begun == []
+    assert not left.exists()
 
 
 def test_a_stop_leaves_what_the_next_start_trains(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from pipeline.data.tensors import Development
 from pipeline.models import FAMILIES
-from pipeline.training.checkpoint import CHECKPOINT
+from pipeline.training.checkpoint import CHECKPOINT, load_checkpoint
 from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
 from pipeline.training.learner import SoloLearner
 from pipeline.training.measurement import Measurement, Outcome
@@ -153,7 +153,19 @@ def test_a_suspended_trial_goes_on_exactly_where_it_was(
     assert curve(second) == curve(straight)
     ours, theirs = load_file(tmp_path / "twice" / WEIGHTS), load_file(tmp_path / "straight" / WEIGHTS)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert not (tmp_path / "twice" / CHECKPOINT).exists()
+
+
+def test_a_checkpoint_outlives_the_training_so_that_an_end_nobody_heard_of_costs_a_moment(
+    development: Development, tmp_path: Path
+) -> None:
+    """As after a kill of the controller before it put the outcome on record."""
+    chosen, shared = config(development), settings(max_epochs=4, checkpoint_every=0.0)
+    unheard = run(development, tmp_path, chosen, shared)
+    assert load_checkpoint(tmp_path) is not None
+    again = run(development, tmp_path, chosen, shared)
+    assert [m.epoch for m in again.measurements] == [1, 2, 3, 4]
+    assert again.measurements[0] == unheard.measurements[0], "its seconds too: it was not trained again"
+    assert again.outcomes[0].best_epoch == unheard.outcomes[0].best_epoch
 
 
 def test_a_damaged_checkpoint_costs_the_trials_epochs_and_nothing_else(
