@@ -117,7 +117,7 @@ class Controller:
             more = False
             if self._draining is None:
                 idle = sum(worker.ready for worker in self._pool.workers)
-                more = self._asker.ask(len(self._pool.workers), idle)
+                more = self._asker.ask(idle)
                 self._repeat_results()
                 self._hand_out()
                 self._relieve()

@@ -19,7 +19,7 @@ from pipeline.errors import SearchError, SearchPausedError
 from pipeline.files import sha256_file
 from pipeline.models import FAMILIES
 from pipeline.records import TrialRecord, read_records, trial_directory, write_record
-from pipeline.search.asking import SearchPlan
+from pipeline.search.asking import KNOWN_A_TRIAL, SearchPlan
 from pipeline.search.calibrations import Calibrations
 from pipeline.search.controller import Controller
 from pipeline.search.progress import Progress, StopRequest
@@ -203,7 +203,7 @@ def test_a_second_stop_does_not_wait_for_the_epoch(search: Search) -> None:
 
 def test_a_record_that_the_study_never_heard_of_is_replayed_and_not_trained_again(search: Search) -> None:
     """As after a kill between the record and `tell`."""
-    search.run(FakePool(scripts({}, otherwise=HANGING)), lambda p: [search.stop.request() for _ in range(2)] and None)
+    search.run(FakePool(scripts({}, otherwise=HANGING)), lambda p: [search.stop.request() for _ in p.running] and None)
     study = open_study(search.directory, "s", "maximize", SearchConfig(), 9, several_families=False).optuna
     left = [trial.number for trial in study.trials if trial.state == TrialState.RUNNING]
     assert left
@@ -306,11 +306,23 @@ def test_where_together_is_faster_than_on_two_slots_nobody_moves(search: Search)
     assert pool.begun == [(0, 2, 3, 4), (1, 5, 6, 7)]
 
 
-def test_in_lockstep_nothing_is_asked_before_all_earlier_results_are_there(search: Search) -> None:
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_nothing_is_asked_for_before_a_slot_is_idle(search: Search, n_workers: int) -> None:
+    """Every suggestion is made with all results there can be."""
     asked_when: list[tuple[int, int]] = []
-    search.run(FakePool(scripts({}), n_workers=1), lambda p: asked_when.append((p.asked, p.ended)), lockstep=True)
-    assert asked_when
-    assert all(asked - ended <= 1 for asked, ended in asked_when)
+    search.run(FakePool(scripts({}), n_workers), lambda p: asked_when.append((p.asked, p.ended)))
+    assert asked_when[-1] == (7, 7)
+    assert all(asked - ended <= n_workers for asked, ended in asked_when)
+
+
+def test_a_cohort_stays_a_small_part_of_what_is_known(search: Search) -> None:
+    pool = FakePool(scripts({}), n_workers=1, gains={1: 1.0, 4: 3.5, 8: 6.0}, spec=SPEC)
+    search.run(pool, max_cohort=None, budget=Budget(trials=90), suggest=suggest_shallow)
+    sizes = [len(begun) for begun in pool.begun]
+    known = [sum(sizes[:i]) for i in range(len(sizes))]
+    assert sizes[:3] == [4, 4, 4], "random draws anyway"
+    assert all(size == max(1, k // KNOWN_A_TRIAL) for size, k in zip(sizes[3:-1], known[3:], strict=False))
+    assert max(sizes) == 6
 
 
 def three_points(suggester: OptunaSuggester, seed: int) -> TrialConfig:
