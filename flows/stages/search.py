@@ -127,6 +127,7 @@ def search_stage(
             spec=prepared.spec,
             metric=checked.objective.metric,
             budget=config.search.budget,
+            max_epochs=config.train.max_epochs,
             seed=config.search.seed,
             suggest=lambda suggester, seed: suggest_trial(
                 Narrowed(suggester, config.search.space), prepared.spec, checked.families, seed

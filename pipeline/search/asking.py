@@ -67,6 +67,7 @@ class SearchPlan:
     spec: DataSpec
     metric: str
     budget: Budget
+    max_epochs: int
     seed: int
     suggest: Suggest
     calibrations: Calibrations
@@ -91,12 +92,8 @@ class Asker:
         self._uncreated: deque[LiveTrial] = deque()
         """Trials whose run may not exist yet, oldest first: runs are created in this order."""
 
-    def ask(self, n_idle: int) -> bool:
-        """Ask for a while for what idle slots can train; whether there is more to ask for at once.
-
-        Nothing is asked for ahead of a slot that is idle: the results that come in between are worth more than the
-        milliseconds that asking takes.
-        """
+    def ask(self, n_wanting: int) -> bool:
+        """Ask for a while for so many slots; whether there is more to ask for at once."""
         until = time.monotonic() + SLICE_S
         while time.monotonic() < until:
             if self._exhausted():
@@ -106,7 +103,7 @@ class Asker:
                 self._follow(open_cohort)
             elif open_cohort is not None:
                 open_cohort.wanted = len(open_cohort.trials)
-            elif len(self.waiting) + self.twins.n_waiting < n_idle:
+            elif len(self.waiting) + self.twins.n_waiting < n_wanting:
                 self._lead()
             else:
                 return False
@@ -115,11 +112,7 @@ class Asker:
     def untimed(self) -> tuple[TrialConfig, int] | None:
         """A trial whose class must be timed before its cohort can grow, and up to which size."""
         return next(
-            (
-                (c.trials[0].config, self._timed_up_to())
-                for c in self.waiting
-                if c.wanted is None
-            ),
+            ((c.trials[0].config, self._timed_up_to()) for c in self.waiting if c.wanted is None),
             None,
         )
 
@@ -234,9 +227,7 @@ class Asker:
 
     def _gains(self, config: TrialConfig) -> Mapping[int, float] | None:
         calibrations = self._plan.calibrations
-        return calibrations.gains(
-            cost_class(config, self._plan.spec, calibrations.device, self._timed_up_to())
-        )
+        return calibrations.gains(cost_class(config, self._plan.spec, calibrations.device, self._timed_up_to()))
 
     @property
     def _n_members(self) -> int:

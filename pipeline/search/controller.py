@@ -20,7 +20,7 @@ from pipeline.errors import SearchError, SearchPausedError
 from pipeline.files import FULL
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord, judged, read_record, trial_directory, write_record
-from pipeline.search.asking import Asker, SearchPlan
+from pipeline.search.asking import STARTUP, Asker, SearchPlan
 from pipeline.search.live import LiveTrial
 from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.search.progress import Progress, StopRequest
@@ -38,6 +38,9 @@ HOPELESS = 5
 """So many failures and nothing else: a setting is wrong, and the search stops."""
 MANY_FAILURES = 20
 """So many failures that are more than half of all trials stop it too, unless `budget.failures` says otherwise."""
+AHEAD_S = 0.5
+"""Asking for a cohort and creating its runs takes about so long; nothing is asked for earlier, because each result
+that comes in before improves the suggestion."""
 DISK_LOOK_S = 2.0
 """How often the free disk is looked at."""
 DRAIN_S = 60.0
@@ -116,8 +119,7 @@ class Controller:
                 break
             more = False
             if self._draining is None:
-                idle = sum(worker.ready for worker in self._pool.workers)
-                more = self._asker.ask(idle)
+                more = self._asker.ask(self._n_wanting())
                 self._repeat_results()
                 self._hand_out()
                 self._relieve()
@@ -208,6 +210,21 @@ class Controller:
             self._running[trial.number] = trial
             error = None if trial.curve else f"not started: {reason}"
             self._finish(Outcome(trial=trial.number, state="PRUNED", error=error))
+
+    def _n_wanting(self) -> int:
+        """Slots that are idle, or will be by the time that a cohort has been asked for.
+
+        Not the latter as long as the sampler draws at random: its first results are worth more than a slot's moment.
+        """
+        workers = self._pool.workers
+        idle = sum(worker.ready for worker in workers)
+        if self._plan.lockstep or self.progress.ended < STARTUP:
+            return idle
+        return idle + sum(bool(worker.jobs) and self._left_s(worker) < AHEAD_S for worker in workers)
+
+    def _left_s(self, worker: Worker) -> float:
+        """Seconds that a worker trains at most, at its cohort's pace."""
+        return sum(self._running[number].left_s(self._plan.max_epochs) for number in worker.jobs)
 
     def _hand_out(self) -> None:
         """Give idle workers a cohort each, or a class to time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -34,6 +35,14 @@ class LiveTrial:
     slot: str = ""
     cohort: str | None = None
     """The company it trains in, for the record; None alone."""
+
+    def left_s(self, max_epochs: int) -> float:
+        """Its fair share of the seconds that it still trains at most, at its pace so far; infinite before its first
+        epoch."""
+        if not self.curve:
+            return math.inf
+        last = self.curve[-1]
+        return last.seconds / last.epoch * (max_epochs - last.epoch)
 
 
 @dataclass(slots=True, eq=False)

@@ -46,6 +46,7 @@ class FakePool:
         script: of a trial by number and by how often it was begun before.
         deaf_epochs: for how many epochs after a verdict a trial goes on, as a busy worker does.
         gains: what calibrating says.
+        pace: seconds that an epoch is said to take.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class FakePool:
         deaf_epochs: int = 0,
         gains: Mapping[int, float] | None = None,
         spec: DataSpec | None = None,
+        pace: float = 1.0,
     ) -> None:
         self._script, self._deaf_epochs, self._gains, self._spec = script, deaf_epochs, gains, spec
+        self._pace = pace
         self.workers = [FakeWorker(Slot(index, "cpu", 1)) for index in range(n_workers)]
         self.begun: list[tuple[int, ...]] = []
         """Trials of every `train`, in order."""
@@ -112,7 +115,9 @@ class FakePool:
         going = [n for n in worker.jobs if worker.epoch < len(scripts[n].scores)]
         worker.epoch += 1
         if going:
-            yield Report(tuple(measurement(n, worker.epoch, scripts[n].scores[worker.epoch - 1]) for n in going))
+            yield Report(
+                tuple(measurement(n, worker.epoch, scripts[n].scores[worker.epoch - 1], self._pace) for n in going)
+            )
         ended = suspended = 0
         for number in list(worker.jobs):
             verdict, since = self._heard.get(number, (None, 0))
@@ -146,9 +151,9 @@ class FakePool:
         return Ended(Outcome.model_validate({"trial": job.trial, "state": state, "n_params": 10, "error": error}))
 
 
-def measurement(trial: int, epoch: int, score: float) -> Measurement:
+def measurement(trial: int, epoch: int, score: float, pace: float) -> Measurement:
     return Measurement(
-        trial=trial, epoch=epoch, train_loss=1.0, val_loss=1.0, metrics={"accuracy": score}, seconds=float(epoch)
+        trial=trial, epoch=epoch, train_loss=1.0, val_loss=1.0, metrics={"accuracy": score}, seconds=pace * epoch
     )
 
 

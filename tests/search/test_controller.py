@@ -19,7 +19,7 @@ from pipeline.errors import SearchError, SearchPausedError
 from pipeline.files import sha256_file
 from pipeline.models import FAMILIES
 from pipeline.records import TrialRecord, read_records, trial_directory, write_record
-from pipeline.search.asking import KNOWN_A_TRIAL, SearchPlan
+from pipeline.search.asking import KNOWN_A_TRIAL, STARTUP, SearchPlan
 from pipeline.search.calibrations import Calibrations
 from pipeline.search.controller import Controller
 from pipeline.search.progress import Progress, StopRequest
@@ -53,8 +53,9 @@ class Search:
 
     def __post_init__(self) -> None:
         self.plan = SearchPlan(
-            search="s", directory=self.directory, spec=SPEC, metric="accuracy", budget=Budget(trials=7), seed=0,
-            suggest=suggest, calibrations=Calibrations(self.directory / "calibration.json", "cpu"), max_cohort=1,
+            search="s", directory=self.directory, spec=SPEC, metric="accuracy", budget=Budget(trials=7), max_epochs=9,
+            seed=0, suggest=suggest, max_cohort=1,
+            calibrations=Calibrations(self.directory / "calibration.json", "cpu"),
         )  # fmt: skip
 
     def run(
@@ -307,12 +308,21 @@ def test_where_together_is_faster_than_on_two_slots_nobody_moves(search: Search)
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
-def test_nothing_is_asked_for_before_a_slot_is_idle(search: Search, n_workers: int) -> None:
+def test_nothing_is_asked_for_long_before_a_slot_is_idle(search: Search, n_workers: int) -> None:
     """Every suggestion is made with all results there can be."""
     asked_when: list[tuple[int, int]] = []
     search.run(FakePool(scripts({}), n_workers), lambda p: asked_when.append((p.asked, p.ended)))
     assert asked_when[-1] == (7, 7)
     assert all(asked - ended <= n_workers for asked, ended in asked_when)
+
+
+def test_what_a_slot_trains_next_is_asked_for_a_moment_before_it_is_idle(search: Search) -> None:
+    asked_when: list[tuple[int, int]] = []
+    pool = FakePool(scripts({}), n_workers=1, pace=0.1)
+    search.run(pool, lambda p: asked_when.append((p.asked, p.ended)), budget=Budget(trials=30), max_epochs=3)
+    ahead = {ended: max(asked - ended for asked, e in asked_when if e == ended) for _, ended in asked_when}
+    assert all(ahead[ended] == 1 for ended in range(STARTUP)), "while TPE draws at random it waits for results"
+    assert all(ahead[ended] == 2 for ended in range(STARTUP + 1, 29))
 
 
 def test_a_cohort_stays_a_small_part_of_what_is_known(search: Search) -> None:
