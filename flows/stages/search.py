@@ -134,6 +134,7 @@ def search_stage(
             ),
             calibrations=Calibrations(workspace.state / "calibration.json", slots[0].device),
             first=_first_trials(experiment, prepared, checked, state),
+            foreseeable=config.search.pruner == "none" and config.train.patience >= config.train.max_epochs,
             lockstep=deterministic,
             disk_floor=round(config.resources.min_free_disk_gb * 2**30),
             # Its size is measured, and measurements differ from run to run.

@@ -73,6 +73,8 @@ class SearchPlan:
     calibrations: Calibrations
     first: Sequence[Mapping[str, object]] = ()
     """Parameters of the first trials, in order: defaults and the best of an earlier search."""
+    foreseeable: bool = True
+    """Whether trials train to `max_epochs`; not where they may be pruned or stop early."""
     lockstep: bool = False
     """Workers wait for an answer to every report, so that a search can be repeated exactly."""
     disk_floor: int = 0

@@ -212,15 +212,17 @@ class Controller:
             self._finish(Outcome(trial=trial.number, state="PRUNED", error=error))
 
     def _n_wanting(self) -> int:
-        """Slots that are idle, or will be by the time that a cohort has been asked for.
+        """Slots that are idle, or will be by the time that a cohort has been asked for; where trials may end at any
+        epoch, a cohort for one slot is always ready.
 
-        Not the latter as long as the sampler draws at random: its first results are worth more than a slot's moment.
+        Idle slots only as long as the sampler draws at random: its first results are worth more than a slot's moment.
         """
         workers = self._pool.workers
         idle = sum(worker.ready for worker in workers)
         if self._plan.lockstep or self.progress.ended < STARTUP:
             return idle
-        return idle + sum(bool(worker.jobs) and self._left_s(worker) < AHEAD_S for worker in workers)
+        soon = sum(bool(worker.jobs) and self._left_s(worker) < AHEAD_S for worker in workers)
+        return idle + soon if self._plan.foreseeable else max(idle + soon, 1)
 
     def _left_s(self, worker: Worker) -> float:
         """Seconds that a worker trains at most, at its cohort's pace."""

@@ -325,6 +325,17 @@ def test_what_a_slot_trains_next_is_asked_for_a_moment_before_it_is_idle(search:
     assert all(ahead[ended] == 2 for ended in range(STARTUP + 1, 29))
 
 
+def test_where_trials_may_end_at_any_epoch_one_slot_has_its_next_cohort_waiting(search: Search) -> None:
+    most = 0
+
+    def watch(progress: Progress) -> None:
+        nonlocal most
+        most = max(most, progress.asked - progress.ended)
+
+    search.run(FakePool(scripts({}), n_workers=3), watch, budget=Budget(trials=30), foreseeable=False)
+    assert most == 3 + 1
+
+
 def test_a_cohort_stays_a_small_part_of_what_is_known(search: Search) -> None:
     pool = FakePool(scripts({}), n_workers=1, gains={1: 1.0, 4: 3.5, 8: 6.0}, spec=SPEC)
     search.run(pool, max_cohort=None, budget=Budget(trials=90), suggest=suggest_shallow)
