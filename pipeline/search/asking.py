@@ -25,7 +25,7 @@ from pipeline.data.spec import DataSpec
 from pipeline.search.calibrations import Calibrations
 from pipeline.search.live import Cohort, LiveTrial
 from pipeline.search.progress import Progress
-from pipeline.search.study import OptunaSuggester, Study
+from pipeline.search.study import N_STARTUP, OptunaSuggester, Study
 from pipeline.search.twins import Twins
 from pipeline.training.calibration import CostClass, choose, cost_class, size_limit, time_together
 from pipeline.training.config import TrialConfig
@@ -39,10 +39,8 @@ RUN_CREATION_WAIT_S = 5.0
 has waited so long, the others do not wait until the tracker answers again."""
 SLICE_S = 0.1
 """How long asking goes on before workers are listened to again."""
-STARTUP = 10
-"""Until so many results are known, TPE draws at random, and it costs it nothing to be asked for several at once."""
 FIRST_COHORTS = 4
-"""Most trials of a cohort until then: not more, so that the random draws see several classes."""
+"""Most trials of a cohort while the sampler draws at random: not more, so that its draws see several classes."""
 KNOWN_A_TRIAL = 12
 """After that a cohort has at most one trial for so many results that are known. Its trials are asked for without each
 other's results and share an architecture class, which must stay a small part of what the sampler knows. Chosen on a
@@ -95,8 +93,12 @@ class Asker:
         self._uncreated: deque[LiveTrial] = deque()
         """Trials whose run may not exist yet, oldest first: runs are created in this order."""
 
-    def ask(self, n_wanting: int) -> bool:
-        """Ask for a while for so many slots; whether there is more to ask for at once."""
+    def ask(self, n_wanting: int, n_slots: int) -> bool:
+        """Ask for a while for so many of the slots; whether there is more to ask for at once.
+
+        Trials that repeat a running one's configuration fill no slot. But once there are as many as slots, the space
+        seems to hold little else, and they are waited for.
+        """
         until = time.monotonic() + SLICE_S
         while time.monotonic() < until:
             if self._exhausted():
@@ -106,7 +108,7 @@ class Asker:
                 self._follow(open_cohort)
             elif open_cohort is not None:
                 open_cohort.wanted = len(open_cohort.trials)
-            elif len(self.waiting) + self.twins.n_waiting < n_wanting:
+            elif len(self.waiting) < n_wanting and self.twins.n_waiting < n_slots:
                 self._lead()
             else:
                 return False
@@ -114,10 +116,7 @@ class Asker:
 
     def untimed(self) -> tuple[TrialConfig, int] | None:
         """A trial whose class must be timed before its cohort can grow, and up to which size."""
-        return next(
-            ((c.trials[0].config, self._timed_up_to()) for c in self.waiting if c.wanted is None),
-            None,
-        )
+        return next(((c.trials[0].config, self._timed_up_to()) for c in self.waiting if c.wanted is None), None)
 
     def timed(self, measured: CostClass, gains: Mapping[int, float]) -> None:
         """A class was timed: cohorts that waited for it know their size."""
@@ -240,7 +239,7 @@ class Asker:
     def _most(self) -> int:
         """How many trials a cohort may have now for the search's sake."""
         known = self._progress.ended
-        return self._allowed(FIRST_COHORTS if known < STARTUP else max(1, known // KNOWN_A_TRIAL))
+        return self._allowed(FIRST_COHORTS if known < N_STARTUP else max(1, known // KNOWN_A_TRIAL))
 
     def _timed_up_to(self) -> int:
         """The size up to which classes are timed: what cohorts can grow to with the trial budget, or have grown to."""

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Protocol
 
 from optuna.trial import TrialState
@@ -20,12 +21,12 @@ from pipeline.errors import SearchError, SearchPausedError
 from pipeline.files import FULL
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord, judged, read_record, trial_directory, write_record
-from pipeline.search.asking import STARTUP, Asker, SearchPlan
+from pipeline.search.asking import Asker, SearchPlan
 from pipeline.search.live import LiveTrial
 from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.relief import Relief
-from pipeline.search.study import Study
+from pipeline.search.study import N_STARTUP, Study
 from pipeline.training.checkpoint import discard_checkpoint
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report, Suspended
@@ -119,7 +120,7 @@ class Controller:
                 break
             more = False
             if self._draining is None:
-                more = self._asker.ask(self._n_wanting())
+                more = self._asker.ask(self._n_wanting(), len(self._pool.workers))
                 self._repeat_results()
                 self._hand_out()
                 self._relieve()
@@ -219,7 +220,7 @@ class Controller:
         """
         workers = self._pool.workers
         idle = sum(worker.ready for worker in workers)
-        if self._plan.lockstep or self.progress.ended < STARTUP:
+        if self._plan.lockstep or self.progress.ended < N_STARTUP:
             return idle
         soon = sum(bool(worker.jobs) and self._left_s(worker) < AHEAD_S for worker in workers)
         return idle + soon if self._plan.foreseeable else max(idle + soon, 1)
@@ -344,9 +345,7 @@ class Controller:
         self._conclude(record)
 
     def _conclude(self, record: TrialRecord) -> None:
-        directory = trial_directory(self._plan.directory, record.number)
-        write_record(directory, record)
-        discard_checkpoint(directory)
+        put_on_record(trial_directory(self._plan.directory, record.number), record)
         for trial in self._asker.twins.ended(record):
             if not self._asker.twins.claim(trial):
                 self._asker.again([trial])
@@ -422,6 +421,12 @@ class Controller:
         self.progress.elapsed = self.elapsed
         self.progress.running = sorted(self._running)
         self._on_progress(self.progress)
+
+
+def put_on_record(directory: Path, record: TrialRecord) -> None:
+    """A training's end: its record, and only then is its checkpoint of no more use."""
+    write_record(directory, record)
+    discard_checkpoint(directory)
 
 
 def _paused(plan: SearchPlan, what: str) -> str:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pipeline.records import TrialRecord, judged, read_record, trial_directory, write_record
-from pipeline.search.controller import DRAIN_S, TICK_S, WORKER_DEATHS
+from pipeline.records import TrialRecord, judged, read_record, trial_directory
+from pipeline.search.controller import DRAIN_S, TICK_S, WORKER_DEATHS, put_on_record
 from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.search.progress import StopRequest
 from pipeline.training.checkpoint import discard_checkpoint
@@ -202,8 +202,7 @@ class Retraining:
             started=training.started,
             **judged(outcome, training.curve, finalist.metric, directory),
         )
-        write_record(directory, record)
-        discard_checkpoint(directory)
+        put_on_record(directory, record)
 
 
 def _seeded(finalist: TrialRecord, k: int) -> TrialConfig:

@@ -25,6 +25,9 @@ REDUCTION_FACTOR = 3
 """Eta of successive halving: 3 or 4 work best (Li et al., arXiv 1603.06560, section 2.6)."""
 MEDIAN_WARMUP_SHARE = 0.1
 
+N_STARTUP = 10
+"""Until so many results are known, TPE draws at random: asking it for several at once costs it nothing."""
+
 T = TypeVar("T", bound=bool | int | float | str)
 
 
@@ -92,7 +95,13 @@ def make_sampler(search: SearchConfig, seed: int, several_families: bool) -> Bas
         warnings.simplefilter("ignore", ExperimentalWarning)
         match search.sampler:
             case "tpe":
-                return TPESampler(seed=seed, multivariate=True, group=several_families, constant_liar=True)
+                return TPESampler(
+                    seed=seed,
+                    n_startup_trials=N_STARTUP,
+                    multivariate=True,
+                    group=several_families,
+                    constant_liar=True,
+                )
             case "gp":
                 return GPSampler(seed=seed)
             case "qmc":

@@ -81,8 +81,8 @@ def _train(jobs: Sequence[Job], together: bool, data: Development, setup: Setup,
             return
         except _GONE:
             raise
-        except Exception:
-            _log_error()  # the trials go on alone from their checkpoints
+        except Exception as error:
+            _log_error(error)  # the trials go on alone from their checkpoints
             _free_memory()
     for job in jobs:
         if job.trial in monitor.over:
@@ -105,8 +105,8 @@ def _calibrate(config: TrialConfig, limit: int, data: Development, setup: Setup)
     """Time cohorts; where that fails, the trial trains alone and says for itself what is wrong."""
     try:
         gains = best_cohort_size(config, data, setup.settings, torch.device(setup.device), limit)
-    except Exception:
-        _log_error()
+    except Exception as error:
+        _log_error(error)
         _free_memory()
         gains = {1: 1.0}
     return Calibrated(cost_class(config, data.spec, setup.device, limit), gains)
@@ -119,9 +119,9 @@ def _fail(job: Job, reason: str, monitor: _ControllerMonitor) -> None:
     _free_memory()
 
 
-def _log_error() -> None:
+def _log_error(error: Exception) -> None:
     """The traceback of what was caught, into the worker's log."""
-    print(redacted(traceback.format_exc()), end="", file=sys.stderr)
+    print(redacted("".join(traceback.format_exception(error))), end="", file=sys.stderr)
 
 
 def _free_memory() -> None:

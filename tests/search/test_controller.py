@@ -19,11 +19,11 @@ from pipeline.errors import SearchError, SearchPausedError
 from pipeline.files import sha256_file
 from pipeline.models import FAMILIES
 from pipeline.records import TrialRecord, read_records, trial_directory, write_record
-from pipeline.search.asking import KNOWN_A_TRIAL, STARTUP, SearchPlan
+from pipeline.search.asking import KNOWN_A_TRIAL, SearchPlan
 from pipeline.search.calibrations import Calibrations
 from pipeline.search.controller import Controller
 from pipeline.search.progress import Progress, StopRequest
-from pipeline.search.study import OptunaSuggester, open_study
+from pipeline.search.study import N_STARTUP, OptunaSuggester, open_study
 from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.config import OptimisationConfig, TrialConfig
 from pipeline.training.trainer import WEIGHTS
@@ -321,8 +321,8 @@ def test_what_a_slot_trains_next_is_asked_for_a_moment_before_it_is_idle(search:
     pool = FakePool(scripts({}), n_workers=1, pace=0.1)
     search.run(pool, lambda p: asked_when.append((p.asked, p.ended)), budget=Budget(trials=30), max_epochs=3)
     ahead = {ended: max(asked - ended for asked, e in asked_when if e == ended) for _, ended in asked_when}
-    assert all(ahead[ended] == 1 for ended in range(STARTUP)), "while TPE draws at random it waits for results"
-    assert all(ahead[ended] == 2 for ended in range(STARTUP + 1, 29))
+    assert all(ahead[ended] == 1 for ended in range(N_STARTUP)), "while TPE draws at random it waits for results"
+    assert all(ahead[ended] == 2 for ended in range(N_STARTUP + 1, 29))
 
 
 def test_where_trials_may_end_at_any_epoch_one_slot_has_its_next_cohort_waiting(search: Search) -> None:
@@ -334,6 +334,18 @@ def test_where_trials_may_end_at_any_epoch_one_slot_has_its_next_cohort_waiting(
 
     search.run(FakePool(scripts({}), n_workers=3), watch, budget=Budget(trials=30), foreseeable=False)
     assert most == 3 + 1
+
+
+def first_two_alike(_suggester: OptunaSuggester, seed: int) -> TrialConfig:
+    optimisation = OptimisationConfig(lr=1e-3 * max(1, seed))
+    return TrialConfig(family="mlp", model=FAMILIES["mlp"].config(), optimisation=optimisation, seed=seed)
+
+
+def test_a_trial_that_waits_for_its_twins_result_keeps_no_slot_idle(search: Search) -> None:
+    pool = FakePool(scripts({0: Script(scores=(0.5,) * 100)}), n_workers=2)
+    search.run(pool, suggest=first_two_alike)
+    assert {record.number for record in search.sink.finished[-2:]} == {0, 1}, "the others trained while #0 did"
+    assert all(1 not in begun for begun in pool.begun)
 
 
 def test_a_cohort_stays_a_small_part_of_what_is_known(search: Search) -> None:
