@@ -92,7 +92,7 @@ class CNN(Model):
             dense = nn.Linear(d_map, config.d_head)
             init_linear(dense, config.activation)
             self.dense = nn.Sequential(dense, ACTIVATIONS[config.activation]())
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout, by_unit=True)
         self.head = nn.Linear(config.d_head or d_map, spec.n_outputs)
         init_head(self.head)
 

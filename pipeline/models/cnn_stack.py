@@ -25,7 +25,7 @@ from pipeline.models.dropout import StackedDropout
 from pipeline.models.layers import unequal
 from pipeline.models.outline import outline
 from pipeline.models.stack import Stack
-from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, head, linear
+from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, linear
 
 
 def shape_class(config: CNNConfig, spec: DataSpec) -> Hashable:
@@ -57,12 +57,12 @@ class StackedCNN:
         for i, module in enumerate(self._largest.convolutions):
             convolution = cast(Convolution, module)
             x, lengths_KB = self._convolve(x, lengths_KB, convolution, parameters, buffers, i, generators is not None)
-        x_KBD = self._read(x, lengths_KB)
+        x_KDB = self._read(x, lengths_KB).transpose(1, 2)
         if self._config.d_head:
-            x_KBD = linear(x_KBD, parameters, "dense.0", self._config.activation)
+            x_KDB = linear(x_KDB, parameters, "dense.0", self._config.activation)
         if generators is not None:
-            x_KBD = self._dropout(x_KBD, generators)
-        return head(x_KBD, parameters, "head")
+            x_KDB = self._dropout(x_KDB, generators)
+        return linear(x_KDB, parameters, "head").transpose(1, 2)
 
     def _lay_out(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """The members' rows as groups of channels ``(B, K·C, H, W)``, or ``(B, C, H, W)`` where they are the same; and

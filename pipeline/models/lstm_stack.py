@@ -21,7 +21,6 @@ from pipeline.models.dropout import StackedDropout
 from pipeline.models.layers import unequal
 from pipeline.models.lstm import Cell, LSTMConfig, mirrored, pooled
 from pipeline.models.stack import Stack
-from pipeline.models.stack_layers import head, linear
 
 
 def shape_class(config: LSTMConfig, spec: DataSpec) -> Hashable:
@@ -37,8 +36,7 @@ class StackedLSTM:
         self._image = spec.kind == "image"
         self._directions = ("ahead", "back") if self._config.bidirectional else ("ahead",)
         rates = [config.dropout for config in configs]
-        width = self._config.d_hidden * len(self._directions)
-        self._dropout = StackedDropout(rates, [width] * len(configs), device)
+        self._dropout = StackedDropout(rates, None, device)
         self._n_members = len(configs)
 
     def __call__(
@@ -51,7 +49,7 @@ class StackedLSTM:
         x_KBTD, last_KB, valid_KBT = self._lay_out(inputs)
         K, B, T, _ = x_KBTD.shape
         if self._config.d_projection:
-            x_KBTD = linear(x_KBTD.flatten(1, 2), parameters, "projection.0", "relu").view(K, B, T, -1)
+            x_KBTD = _linear(x_KBTD, parameters["projection.0.weight"], parameters["projection.0.bias"]).relu()
         mirrored_KBT = mirrored(last_KB, T)
         for i in range(self._config.n_layers):
             if i and generators is not None:
@@ -61,7 +59,7 @@ class StackedLSTM:
         x_KBD = pooled(x_KBTD.flatten(0, 1), rows, last_KB.flatten(), self._config).view(K, B, -1)
         if generators is not None:
             x_KBD = self._dropout(x_KBD, generators)
-        return head(x_KBD, parameters, "head")
+        return _linear(x_KBD, parameters["head.weight"], parameters["head.bias"])
 
     def _lay_out(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None]:
         """Steps ``(K, B, T, D)``, each row's last step ``(K, B)``, and which steps are data where some are not."""
@@ -80,12 +78,7 @@ class StackedLSTM:
         gates, weights, biases = [], [], []
         for x, direction in zip(read, self._directions, strict=True):
             of = f"{name}.{direction}"
-            layer = {
-                "in.weight": parameters[f"{of}.weight_ih_l0"],
-                "in.bias": parameters[f"{of}.bias_ih_l0"],
-            }
-            K, B, T, _ = x.shape
-            gates.append(linear(x.flatten(1, 2), layer, "in").view(K, B, T, -1))
+            gates.append(_linear(x, parameters[f"{of}.weight_ih_l0"], parameters[f"{of}.bias_ih_l0"]))
             weights.append(parameters[f"{of}.weight_hh_l0"])
             biases.append(parameters[f"{of}.bias_hh_l0"])
         run = _CELLS[self._config.cell]
@@ -94,6 +87,12 @@ class StackedLSTM:
             return out_GBTH
         ahead_KBTH, back_KBTH = out_GBTH.chunk(2)
         return torch.cat([ahead_KBTH, _steps(back_KBTH, mirrored_KBT)], dim=3)
+
+
+def _linear(x: Tensor, weight_KWD: Tensor, bias_KW: Tensor) -> Tensor:
+    """Each member's own linear layer, ``(K, B, …, D) -> (K, B, …, W)``; with the units last, as a GPU has them."""
+    out = torch.baddbmm(bias_KW[:, None], x.flatten(1, -2), weight_KWD.transpose(1, 2))
+    return out.view(*x.shape[:-1], -1)
 
 
 def _steps(x_KBTD: Tensor, steps_KBT: Tensor) -> Tensor:

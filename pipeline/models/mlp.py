@@ -75,7 +75,7 @@ class Block(nn.Module):
         init_linear(self.linear, config.activation)
         self.norm = _NORMS[config.norm](config.width)
         self.activation = ACTIVATIONS[config.activation]()
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout, by_unit=True)
         self.residual = residual
 
     def forward(self, x_BD: Tensor) -> Tensor:

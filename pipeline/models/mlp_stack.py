@@ -23,7 +23,6 @@ from pipeline.models.stack_layers import (
     ACTIVATION,
     BATCH_NORM_MOMENTUM,
     NORM_EPS,
-    head,
     linear,
     linear_relu_dropout,
 )
@@ -47,8 +46,8 @@ class StackedMLP:
         self._width = max(self._widths)
         # Built for its constants and its parameter-free part; its own parameters are not used.
         self._encoder = make_encoder(self._config, spec).to(device)
-        self._width_K = torch.tensor(self._widths, device=device)[:, None, None]
-        self._valid_KW = (torch.arange(self._width, device=device) < self._width_K[:, 0])[:, None]
+        self._width_K11 = torch.tensor(self._widths, device=device)[:, None, None]
+        self._valid_KW1 = torch.arange(self._width, device=device)[:, None] < self._width_K11
 
     def __call__(
         self,
@@ -57,15 +56,15 @@ class StackedMLP:
         inputs: Inputs,
         generators: Sequence[torch.Generator] | None,
     ) -> Tensor:
-        x_KBD = self._encode(parameters, inputs)
+        x_KDB = self._encode(parameters, inputs).transpose(1, 2)
         for i in range(self._config.n_layers):
-            y_KBW = self._block(x_KBD, parameters, buffers, f"blocks.{i}", generators)
-            x_KBD = x_KBD + y_KBW if self._config.residual and i > 0 else y_KBW
-        return head(x_KBD, parameters, "head")
+            y_KWB = self._block(x_KDB, parameters, buffers, f"blocks.{i}", generators)
+            x_KDB = x_KDB + y_KWB if self._config.residual and i > 0 else y_KWB
+        return linear(x_KDB, parameters, "head").transpose(1, 2)
 
     def _block(
         self,
-        x_KBD: Tensor,
+        x_KDB: Tensor,
         parameters: Mapping[str, Tensor],
         buffers: Mapping[str, Tensor],
         name: str,
@@ -75,15 +74,15 @@ class StackedMLP:
         activation = self._config.activation
         if self._config.norm == "none":
             if generators is not None and activation == "relu":
-                mask_KBW = self._dropout.mask(x_KBD.shape[1], x_KBD.dtype, generators)
-                if mask_KBW is not None:
-                    return linear_relu_dropout(x_KBD, parameters, f"{name}.linear", mask_KBW, self._dropout.scale_K11)
-            y_KBW = linear(x_KBD, parameters, f"{name}.linear", activation)
+                mask_KWB = self._dropout.mask((self._width, x_KDB.shape[2]), x_KDB.dtype, generators)
+                if mask_KWB is not None:
+                    return linear_relu_dropout(x_KDB, parameters, f"{name}.linear", mask_KWB, self._dropout.scale_K11)
+            y_KWB = linear(x_KDB, parameters, f"{name}.linear", activation)
         else:
-            y_KBW = linear(x_KBD, parameters, f"{name}.linear")
-            normed_KBW = self._norm(y_KBW, parameters, buffers, f"{name}.norm", generators is not None)
-            y_KBW = ACTIVATION[activation](normed_KBW)
-        return y_KBW if generators is None else self._dropout(y_KBW, generators)
+            y_KWB = linear(x_KDB, parameters, f"{name}.linear")
+            normed_KWB = self._norm(y_KWB, parameters, buffers, f"{name}.norm", generators is not None)
+            y_KWB = ACTIVATION[activation](normed_KWB)
+        return y_KWB if generators is None else self._dropout(y_KWB, generators)
 
     def _encode(self, parameters: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
         K = len(self._widths)
@@ -123,36 +122,34 @@ class StackedMLP:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def _norm(
-        self, x_KBW: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], name: str, training: bool
+        self, x_KWB: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], name: str, training: bool
     ) -> Tensor:
         gain_KW, bias_KW = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
         if self._config.norm == "batch":
-            return _batch_norm(x_KBW, gain_KW, bias_KW, buffers, name, training)
-        return self._layer_norm(x_KBW, gain_KW, bias_KW)
+            return _batch_norm(x_KWB, gain_KW, bias_KW, buffers, name, training)
+        return self._layer_norm(x_KWB, gain_KW, bias_KW)
 
-    def _layer_norm(self, x_KBW: Tensor, gain_KW: Tensor, bias_KW: Tensor) -> Tensor:
+    def _layer_norm(self, x_KWB: Tensor, gain_KW: Tensor, bias_KW: Tensor) -> Tensor:
         """Over each member's true width. Padded units hold 0 before and, their gain and bias being 0, after; they are
         masked all the same, because the mean would hand them a gradient."""
-        mean_KB1 = (x_KBW * self._valid_KW).sum(2, keepdim=True) / self._width_K
-        centred_KBW = (x_KBW - mean_KB1) * self._valid_KW
-        variance_KB1 = centred_KBW.square().sum(2, keepdim=True) / self._width_K
-        return centred_KBW * (variance_KB1 + NORM_EPS).rsqrt() * gain_KW[:, None] + bias_KW[:, None]
+        mean_K1B = (x_KWB * self._valid_KW1).sum(1, keepdim=True) / self._width_K11
+        centred_KWB = (x_KWB - mean_K1B) * self._valid_KW1
+        variance_K1B = centred_KWB.square().sum(1, keepdim=True) / self._width_K11
+        return centred_KWB * (variance_K1B + NORM_EPS).rsqrt() * gain_KW[:, :, None] + bias_KW[:, :, None]
 
 
 def _batch_norm(
-    x_KBW: Tensor, gain_KW: Tensor, bias_KW: Tensor, buffers: Mapping[str, Tensor], name: str, training: bool
+    x_KWB: Tensor, gain_KW: Tensor, bias_KW: Tensor, buffers: Mapping[str, Tensor], name: str, training: bool
 ) -> Tensor:
-    """torch's kernel over the K·W units of all members at once."""
-    K, B, W = x_KBW.shape
+    """torch's kernel over the K·W units of all members at once, as channels of one image of B pixels."""
     mean_KW, variance_KW = buffers[f"{name}.running_mean"], buffers[f"{name}.running_var"]
-    units = x_KBW.transpose(0, 1).reshape(B, K * W)
     normed = F.batch_norm(
-        units, mean_KW.view(-1), variance_KW.view(-1), gain_KW.reshape(-1), bias_KW.reshape(-1), training,
-        BATCH_NORM_MOMENTUM, NORM_EPS,
+        x_KWB.reshape(1, -1, x_KWB.shape[2]), mean_KW.view(-1), variance_KW.view(-1), gain_KW.reshape(-1),
+        bias_KW.reshape(-1), training, BATCH_NORM_MOMENTUM, NORM_EPS,
     )  # fmt: skip
     if training:
         buffers[f"{name}.num_batches_tracked"].add_(1)
-    return normed.view(B, K, W).transpose(0, 1)
+    return normed.view_as(x_KWB)
 
 
 STACK: Final = Stack(

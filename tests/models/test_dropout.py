@@ -38,28 +38,50 @@ def test_nothing_is_dropped_in_evaluation() -> None:
     assert torch.equal(Dropout(0.9).eval()(x), x)
 
 
+RATES = (0.3, 0.0, 0.7)
+
+
 def test_a_members_mask_is_its_own_whatever_the_company() -> None:
-    rates, widths = (0.3, 0.0, 0.7), (5, 8, 3)
-    x_KBW = torch.randn(3, 11, 8)
+    units = (5, 8, 3)
+    x_KWB = torch.randn(3, 8, 11)
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-    together = StackedDropout(rates, widths, torch.device("cpu"))(x_KBW, generators)
-    for k, (rate, width) in enumerate(zip(rates, widths, strict=True)):
+    together = StackedDropout(RATES, units, torch.device("cpu"))(x_KWB, generators)
+    for k, (rate, n_units) in enumerate(zip(RATES, units, strict=True)):
         torch.manual_seed(k)
-        assert torch.equal(together[k, :, :width], Dropout(rate)(x_KBW[k, :, :width]))
+        assert torch.equal(together[k, :n_units].T, Dropout(rate, by_unit=True)(x_KWB[k, :n_units].T))
 
 
-@pytest.mark.parametrize("widths", [(8, 8, 8), (5, 8, 3)])
-def test_layers_that_are_drawn_for_together_drop_what_they_would_drop_one_by_one(widths: tuple[int, ...]) -> None:
-    rates = (0.3, 0.0, 0.7)
-    dropout = StackedDropout(rates, widths, torch.device("cpu"), n_layers=2)
+def test_members_of_one_shape_draw_in_the_order_of_their_values() -> None:
+    x_KTD = torch.randn(3, 11, 8)
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
-    batches = [torch.randn(3, rows, 8) for rows in (11, 11, 6, 11)]  # the last of an epoch is a smaller one
-    together = [(x_KBW, [dropout(x_KBW, generators) for _ in range(2)]) for x_KBW in batches]
-    for k, (rate, width) in enumerate(zip(rates, widths, strict=True)):
+    together = StackedDropout(RATES, None, torch.device("cpu"))(x_KTD, generators)
+    for k, rate in enumerate(RATES):
         torch.manual_seed(k)
-        alone = Dropout(rate)
-        for x_KBW, layers in together:
-            for dropped_KBW in layers:
-                assert torch.equal(dropped_KBW[k, :, :width], alone(x_KBW[k, :, :width]))
+        assert torch.equal(together[k], Dropout(rate)(x_KTD[k]))
+
+
+@pytest.mark.parametrize("units", [(8, 8, 8), (5, 8, 3)])
+def test_layers_that_are_drawn_for_together_drop_what_they_would_drop_one_by_one(units: tuple[int, ...]) -> None:
+    dropout = StackedDropout(RATES, units, torch.device("cpu"), n_layers=2)
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    batches = [torch.randn(3, 8, rows) for rows in (11, 11, 6, 11)]  # the last of an epoch is a smaller one
+    together = [(x_KWB, [dropout(x_KWB, generators) for _ in range(2)]) for x_KWB in batches]
+    for k, (rate, n_units) in enumerate(zip(RATES, units, strict=True)):
+        torch.manual_seed(k)
+        alone = Dropout(rate, by_unit=True)
+        for x_KWB, layers in together:
+            for dropped_KWB in layers:
+                assert torch.equal(dropped_KWB[k, :n_units].T, alone(x_KWB[k, :n_units].T))
         if rate:
             assert torch.equal(torch.get_rng_state(), generators[k].get_state()), "a checkpoint can be made here"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.004, 0.3, 0.999])
+def test_a_mask_is_nought_or_the_scale_in_any_precision(rate: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    alone = Dropout(rate)(torch.ones(3, 5000, dtype=dtype))
+    generators = [torch.Generator().manual_seed(0)]
+    together = StackedDropout([rate], None, torch.device("cpu"))(torch.ones(1, 3, 5000, dtype=dtype), generators)
+    assert len(alone.unique()) == 2
+    assert torch.equal(together[0], alone)
