@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -68,6 +69,14 @@ class Survey:
 
 class Tracker(Protocol):
     """Every method is idempotent: said twice, it is there once. `search` and trial numbers are the keys."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Trials that start or end inside are stored at once at its end, where the store can do that.
+
+        Raises:
+            StoreError: one of them failed; each can be said again alone, whether or not it was stored.
+        """
+        ...
 
     def start_search(self, info: SearchInfo) -> str:
         """Create (or find, and set RUNNING again) the parent run; return its id."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +40,15 @@ class InMemoryTracker:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self.runs: dict[str, MemoryRun] = {}
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        before = copy.deepcopy(self.runs)
+        try:
+            yield
+        except BaseException:
+            self.runs = before
+            raise
 
     def start_search(self, info: SearchInfo) -> str:
         run = self._run(info.id, None, projection.search_tags(info), projection.search_key(info.id))

@@ -6,7 +6,8 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from pipeline.tracking.model_folder import ModelFolders, history_tag
 from pipeline.tracking.projection import PACKAGE, ROLE, STATE, STATUS, TRIAL
 from pipeline.tracking.runs import KnownRun, Runs, known
 from pipeline.tracking.store import PATIENCE_S, is_server, open_store, patient, store_errors
+from pipeline.tracking.transactions import share_sessions
 
 RESUMED_WITH: Final = "automl.resumed_with"
 
@@ -54,9 +56,23 @@ class MLflowTracker:
         self._uri, self._artifacts, self._clock, self.patience_s = uri, artifacts.absolute(), clock, patience_s
         self._lock = threading.RLock()
         self._client: MlflowClient = open_store(uri)
+        self._sessions = share_sessions(self._client)
         self._runs = Runs(self._client)
         self._searches: dict[str, _Search] = {}
         self._models = ModelFolders()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._lock, store_errors("store several trials at once"):
+            if self._sessions is None:
+                yield
+                return
+            try:
+                with self._sessions.shared():
+                    yield
+            except BaseException:
+                self._runs, self._searches = Runs(self._client), {}  # nothing of it was stored: ask what is
+                raise
 
     def start_search(self, info: SearchInfo) -> str:
         with self._lock, store_errors(f"start search {info.id}"):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import PackageError, StoreError
 from pipeline.records import TrialRecord
-from pipeline.tracking.background import BackgroundTracker
+from pipeline.tracking.background import TOGETHER, BackgroundTracker
 from pipeline.tracking.base import StoreRefusedError
 from pipeline.tracking.memory import InMemoryTracker
 from tests.tracking.records import PARAMS, SEARCH, record, search_info
@@ -21,14 +23,17 @@ LONG_S = 20.0
 
 
 class Moody(InMemoryTracker):
-    """A store that waits for `gate`, and raises the next of `moods` instead of storing."""
+    """A store that waits for `gate`, raises the next of `moods` instead of storing, and never takes what is `wrong`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gate = threading.Event()
         self.gate.set()
         self.moods: list[Exception] = []
+        self.wrong: dict[str, Exception] = {}
         self.heard: list[str] = []
+        self.transactions: list[int] = []
+        """How much was heard in each."""
         self.start_search(search_info())
 
     def start_trial(self, search: str, number: int, family: str, params: Mapping[str, object]) -> str:
@@ -39,10 +44,19 @@ class Moody(InMemoryTracker):
         self._behave(f"end {record.number}")
         return super().finish_trial(record, package)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        before = len(self.heard)
+        with super().together():
+            yield
+        self.transactions.append(len(self.heard) - before)
+
     def _behave(self, what: str) -> None:
         self.gate.wait(LONG_S)
         if self.moods:
             raise self.moods.pop(0)
+        if what in self.wrong:
+            raise self.wrong[what]
         self.heard.append(what)
 
 
@@ -81,6 +95,47 @@ def test_starts_overtake_ends_because_workers_wait_for_them_and_each_keep_their_
     assert store.heard == [f"{what} {number}" for what in ("start", "end") for number in range(5)]
 
 
+def waiting(store: Moody, n: int) -> tuple[BackgroundTracker, list[Future[str]]]:
+    """A tracker that is busy with a first trial, while `n` more wait for it."""
+    store.gate.clear()
+    background = BackgroundTracker(store)
+    background.start_trial(SEARCH, 100, "mlp", {})
+    until = time.monotonic() + LONG_S
+    while not background._delivering and time.monotonic() < until:
+        time.sleep(0.001)
+    return background, [background.start_trial(SEARCH, number, "mlp", {}) for number in range(n)]
+
+
+def test_trials_that_wait_are_stored_a_few_at_a_time(store: Moody) -> None:
+    background, futures = waiting(store, 2 * TOGETHER + 1)
+    store.gate.set()
+    run_ids = [future.result(LONG_S) for future in futures]
+    assert store.transactions == [TOGETHER, TOGETHER]
+    assert run_ids == [store.runs[f"{SEARCH}/{number}"].id for number in range(2 * TOGETHER + 1)]
+    assert background.close() == ()
+
+
+def test_a_start_does_not_wait_for_ends_that_could_go_with_it(store: Moody) -> None:
+    background, starts = waiting(store, 2)
+    ends = [background.finish_trial(record(number), None) for number in range(2)]
+    store.gate.set()
+    for future in (*starts, *ends):
+        future.result(LONG_S)
+    assert store.transactions == [2, 2]
+    background.close()
+
+
+def test_one_that_is_wrong_takes_none_of_its_company_along(store: Moody) -> None:
+    store.wrong = {"start 1": StoreRefusedError("a param may not have this name")}
+    background, futures = waiting(store, 4)
+    store.gate.set()
+    for number, future in enumerate(futures):
+        assert (future.exception(LONG_S) is not None) == (number == 1)
+    assert store.transactions == []
+    assert store.heard[-3:] == [f"start {number}" for number in (0, 2, 3)], "in their order, one by one"
+    assert [entry.what for entry in background.close()] == ["start of trial 1"]
+
+
 def test_an_outage_is_sat_out(store: Moody) -> None:
     store.moods = [StoreError("away"), StoreError("away")]
     background = BackgroundTracker(store)
@@ -90,7 +145,7 @@ def test_an_outage_is_sat_out(store: Moody) -> None:
 
 
 def test_a_refusal_is_not_repeated_and_the_next_message_is_delivered(store: Moody) -> None:
-    store.moods = [StoreRefusedError("a param may not have this name")]
+    store.wrong = {"start 0": StoreRefusedError("a param may not have this name")}
     background = BackgroundTracker(store)
     refused = background.start_trial(SEARCH, 0, "mlp", {})
     accepted = background.start_trial(SEARCH, 1, "mlp", {})
@@ -100,7 +155,7 @@ def test_a_refusal_is_not_repeated_and_the_next_message_is_delivered(store: Mood
 
 
 def test_an_error_of_our_own_never_ends_the_thread(store: Moody) -> None:
-    store.moods = [KeyError("a bug")]
+    store.wrong = {"start 0": KeyError("a bug")}
     background = BackgroundTracker(store)
     background.start_trial(SEARCH, 0, "mlp", {})
     assert background.start_trial(SEARCH, 1, "mlp", {}).result(LONG_S)
@@ -172,7 +227,7 @@ def test_closing_waits_no_longer_than_it_was_told_and_lists_what_remains(store: 
     started = time.monotonic()
     undelivered = background.close(timeout=0.3)
     assert time.monotonic() - started < 5.0
-    assert [entry.what for entry in undelivered] == ["start of trial 1", "start of trial 2"]
+    assert sorted(entry.what for entry in undelivered) == [f"start of trial {number}" for number in range(3)]
     store.gate.set()
     assert futures[0].result(LONG_S), "what the store was busy with is still delivered"
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,46 @@ def test_an_end_that_broke_off_between_two_writes_is_written_again(
     assert run.status == "FINISHED"
     assert len(run.curves["train/loss"]) == 3, "the same points, not more"
     assert again.trial_states(SEARCH) == {12: "COMPLETE"}
+
+
+def test_what_is_there_already_takes_none_of_its_company_along(
+    tracker: MLflowTracker, uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A transaction in which MLflow would roll one call back and go on is given up as a whole, and known as such."""
+    tracker.start_search(search_info())
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_terminated", lambda *_args, **_kwargs: None)
+        tracker.finish_trial(record(12), None)
+    again = MLflowTracker(uri, tmp_path / "artifacts")
+    again.start_search(search_info())
+
+    def say() -> None:
+        with again.together():
+            again.finish_trial(record(13), None)
+            again.finish_trial(record(12), None)
+
+    with pytest.raises(StoreError, match="there already"):
+        say()
+    assert again.trial_states(SEARCH) == {12: "RUNNING"}
+    for number in (13, 12):
+        run = view(again, again.finish_trial(record(number), None), uri)
+        assert len(run.curves["train/loss"]) == 3, "the same points, not more"
+    assert again.trial_states(SEARCH) == {12: "COMPLETE", 13: "COMPLETE"}
+
+
+def test_what_another_thread_writes_meanwhile_is_its_own(tracker: MLflowTracker, client: MlflowClient) -> None:
+    tracker.start_search(search_info())
+    experiment = client.get_experiment_by_name("digits").experiment_id
+
+    def say() -> None:
+        with tracker.together(), ThreadPoolExecutor(1) as other:
+            other.submit(client.create_run, experiment, run_name="another's").result(20)
+            tracker.start_trial(SEARCH, 0, "mlp", PARAMS)
+            raise StoreError("ours is wrong")
+
+    with pytest.raises(StoreError):
+        say()
+    assert {run.info.run_name for run in client.search_runs([experiment])} == {SEARCH, "another's"}
 
 
 def test_what_is_wrong_for_good_and_what_may_pass_are_told_apart(

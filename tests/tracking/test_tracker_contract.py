@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.errors import StoreError
 from pipeline.tracking.base import Tracker
 from pipeline.tracking.memory import InMemoryTracker
 from pipeline.tracking.mlflow import MLflowTracker
@@ -237,3 +238,43 @@ def test_more_metrics_than_one_request_carries(store: Store) -> None:
     run = store.see(store.tracker.finish_trial(record(n_epochs=400), None))
     assert len(run.curves["val/loss"]) == 400
     assert run.curves["val/loss"][-1] == (400, pytest.approx(3 / 400))
+
+
+def test_what_is_said_together_is_stored_as_if_it_were_said_alone(store: Store, package: Path) -> None:
+    parent = store.tracker.start_search(search_info())
+    with store.tracker.together():
+        ids = [store.tracker.start_trial(SEARCH, number, "mlp", PARAMS) for number in (11, 12)]
+    assert store.tracker.trial_states(SEARCH) == {11: "RUNNING", 12: "RUNNING"}
+    with store.tracker.together():
+        assert [store.tracker.finish_trial(record(number), package) for number in (11, 12)] == ids
+        ids.append(store.tracker.finish_trial(record(13), None))
+    assert store.tracker.trial_states(SEARCH) == {11: "COMPLETE", 12: "COMPLETE", 13: "COMPLETE"}
+    store.restart()
+    store.tracker.start_search(search_info())
+    alone = store.see(store.tracker.finish_trial(record(14), package))
+    for run_id in ids[:2]:
+        seen = store.see(run_id)
+        assert (seen.status, seen.parent, seen.curves, seen.params) == ("FINISHED", parent, alone.curves, alone.params)
+        assert {path.rpartition("/")[2] for path in seen.files} == {path.rpartition("/")[2] for path in alone.files}
+        assert set(seen.tags) == set(alone.tags)
+    assert store.count() == 5
+
+
+def test_where_one_of_several_fails_all_can_be_said_again(store: Store) -> None:
+    store.tracker.start_search(search_info())
+    early = store.tracker.start_trial(SEARCH, 1, "mlp", PARAMS)
+
+    def say() -> None:
+        with store.tracker.together():
+            store.tracker.start_trial(SEARCH, 2, "mlp", PARAMS)
+            store.tracker.finish_trial(record(1), None)
+            raise StoreError("the third is wrong")
+
+    with pytest.raises(StoreError):
+        say()
+    assert store.count() == 2, "nothing of it was stored"
+    assert store.tracker.trial_states(SEARCH) == {1: "RUNNING"}
+    assert store.tracker.finish_trial(record(1), None) == early
+    store.tracker.start_trial(SEARCH, 2, "mlp", PARAMS)
+    assert store.tracker.trial_states(SEARCH) == {1: "COMPLETE", 2: "RUNNING"}
+    assert store.see(early).curves["val/accuracy"] == [(n, pytest.approx(0.4 + n / 10)) for n in (1, 2, 3)]
