@@ -15,6 +15,8 @@ _LEVELS = 2**8
 _LOWEST = -(2**7)
 _AT_ONCE = 8
 """Values to a draw of 64 bits."""
+_SHAPES_KEPT = 2
+"""A full batch and an epoch's last one; sequences come in any number of lengths, whose memory is not kept."""
 
 
 def _dropped(rate: float) -> int:
@@ -111,6 +113,8 @@ class StackedDropout:
             return None
         if not self._drawn:
             if shape not in self._bits:
+                if len(self._bits) == _SHAPES_KEPT:
+                    self._bits.pop(next(iter(self._bits)))
                 units = [shape[0]] * len(self._rates) if self._units is None else self._units
                 self._bits[shape] = _Bits(self._rates, units, shape, self._n_layers, self.scale_K11.device)
             self._drawn = list(self._bits[shape].draw(generators).unbind(1))[::-1]

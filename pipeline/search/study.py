@@ -18,6 +18,7 @@ from optuna.trial import Trial, TrialState
 from pipeline.config import SearchConfig
 from pipeline.objective import Direction
 from pipeline.records import TrialRecord
+from pipeline.search import tpe
 from pipeline.search.journal import GroupCommitBackend
 
 JOURNAL = "optuna.journal"
@@ -95,6 +96,7 @@ def make_sampler(search: SearchConfig, seed: int, several_families: bool) -> Bas
         warnings.simplefilter("ignore", ExperimentalWarning)
         match search.sampler:
             case "tpe":
+                tpe.vectorise()
                 return TPESampler(
                     seed=seed,
                     n_startup_trials=N_STARTUP,

@@ -85,3 +85,11 @@ def test_a_mask_is_nought_or_the_scale_in_any_precision(rate: float, dtype: torc
     together = StackedDropout([rate], None, torch.device("cpu"))(torch.ones(1, 3, 5000, dtype=dtype), generators)
     assert len(alone.unique()) == 2
     assert torch.equal(together[0], alone)
+
+
+def test_memory_for_bits_does_not_grow_with_the_lengths_that_were_seen() -> None:
+    dropout = StackedDropout(RATES, None, torch.device("cpu"))
+    generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    for length in range(1, 20):
+        dropout(torch.ones(3, length, 8), generators)
+    assert len(dropout._bits) == 2
