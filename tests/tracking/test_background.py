@@ -110,7 +110,7 @@ def test_trials_that_wait_are_stored_a_few_at_a_time(store: Moody) -> None:
     background, futures = waiting(store, 2 * TOGETHER + 1)
     store.gate.set()
     run_ids = [future.result(LONG_S) for future in futures]
-    assert store.transactions == [TOGETHER, TOGETHER]
+    assert store.transactions == [1, TOGETHER, TOGETHER, 1]
     assert run_ids == [store.runs[f"{SEARCH}/{number}"].id for number in range(2 * TOGETHER + 1)]
     assert background.close() == ()
 
@@ -121,7 +121,7 @@ def test_a_start_does_not_wait_for_ends_that_could_go_with_it(store: Moody) -> N
     store.gate.set()
     for future in (*starts, *ends):
         future.result(LONG_S)
-    assert store.transactions == [2, 2]
+    assert store.transactions == [1, 2, 2]
     background.close()
 
 
@@ -131,7 +131,7 @@ def test_one_that_is_wrong_takes_none_of_its_company_along(store: Moody) -> None
     store.gate.set()
     for number, future in enumerate(futures):
         assert (future.exception(LONG_S) is not None) == (number == 1)
-    assert store.transactions == []
+    assert store.transactions == [1], "that of the first"
     assert store.heard[-3:] == [f"start {number}" for number in (0, 2, 3)], "in their order, one by one"
     assert [entry.what for entry in background.close()] == ["start of trial 1"]
 
@@ -184,7 +184,7 @@ def test_what_was_put_back_is_delivered_once_the_store_is_there_again(store: Moo
 
 
 def test_closing_tries_what_was_put_back_once_more(store: Moody) -> None:
-    store.moods = [StoreError("away")] * 2
+    store.moods = [StoreError("away")] * 3
     background = BackgroundTracker(store, patience_s=0.3)
     assert background.start_trial(SEARCH, 0, "mlp", {}).exception(LONG_S) is not None
     assert background.close() == ()
