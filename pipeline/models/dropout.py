@@ -94,7 +94,6 @@ class StackedDropout:
         self, rates: Sequence[float], units: Sequence[int] | None, device: torch.device, *, n_layers: int = 1
     ) -> None:
         self._rates, self._units, self._n_layers = rates, units, n_layers
-        # An integer wide enough for "threshold - 1".
         self._threshold_K11 = torch.tensor([_threshold(rate) for rate in rates], device=device)[:, None, None]
         self.scale_K11 = torch.tensor([_scale(rate) for rate in rates], device=device)[:, None, None]
         """What a member's kept values are multiplied by."""

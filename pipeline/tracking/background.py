@@ -50,6 +50,9 @@ class Undelivered:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
+    lane: int
+    number: int
+    """In the order of saying."""
     what: str
     deliver: Callable[[], str]
     done: Future[str]
@@ -59,7 +62,7 @@ class _Message:
 
 
 _Entry = tuple[int, int, _Message | None]
-"""Lane, number in the order of saying, and what was said; None ends the thread."""
+"""Lane and number, by which the queue is in order, and what was said; None ends the thread."""
 
 
 class BackgroundTracker:
@@ -92,6 +95,7 @@ class BackgroundTracker:
         self._numbers = itertools.count()
         self._undelivered: list[Undelivered] = []
         self._delivering: tuple[_Message, ...] = ()
+        """What the thread is busy with."""
         self._closing = threading.Event()
         self._deadline = float("inf")
         self._idle = threading.Condition()
@@ -168,87 +172,86 @@ class BackgroundTracker:
         *,
         trial: bool = False,
     ) -> Future[str]:
-        message = _Message(what, deliver, Future(), self._patience_s if patience_s is None else patience_s, trial)
+        patience_s = self._patience_s if patience_s is None else patience_s
+        message = _Message(lane, next(self._numbers), what, deliver, Future(), patience_s, trial)
         with self._idle:
             self._open += 1
         if self._closing.is_set():
             self._fail(message, StoreError(f"the tracker is closed, and the {what} came after that"))
-            return message.done
+        else:
+            self._put(message)
+        return message.done
+
+    def _put(self, message: _Message) -> None:
         try:
-            self._queue.put_nowait((lane, next(self._numbers), message))
+            self._queue.put_nowait((message.lane, message.number, message))
         except queue.Full:
             self._fail(message, StoreError(f"{self._queue.maxsize} messages wait for MLflow already"))
-        return message.done
 
     def _run(self) -> None:
         again = time.monotonic() + self._again_every_s
         while True:
             try:
                 timeout = max(0.01, again - time.monotonic()) if self._put_back else None
-                first = self._queue.get(timeout=timeout)
+                _, _, message = self._queue.get(timeout=timeout)
             except queue.Empty:
                 self._try_again()
                 again = time.monotonic() + self._again_every_s
                 continue
-            if first[2] is None:
+            if message is None:
                 self._try_again()
                 return
-            entries = [first, *self._more(first)]
-            self._delivering = tuple(message for _, _, message in entries if message is not None)
-            if self._delivering[0].trial:
-                if not self._deliver_together(self._delivering):
-                    self._say_alone(entries)
+            if message.trial:
+                self._delivering = (message, *self._company(message.lane))
+                self._deliver_together(self._delivering)
             else:
-                message = self._delivering[0]
-                try:
-                    run_id = self._deliver(message)
-                except Exception as error:
-                    self._fail(message, error)
-                    if isinstance(error, StoreError) and not isinstance(error, StoreRefusedError):
-                        self._put_back.append((message, self._undelivered[-1]))
-                        again = time.monotonic() + self._again_every_s
-                else:
-                    message.done.set_result(run_id)
-                    self._settle()
+                self._delivering = (message,)
+                if not self._deliver_alone(message):
+                    again = time.monotonic() + self._again_every_s
             self._delivering = ()
 
-    def _more(self, first: _Entry) -> list[_Entry]:
-        """The trials that wait behind a trial in its lane, as many as may go with it."""
-        found: list[_Entry] = []
-        if first[2] is None or not first[2].trial:
-            return found
+    def _company(self, lane: int) -> list[_Message]:
+        """The trials that wait next in a lane, as many as may be stored with one more."""
+        found: list[_Message] = []
         while len(found) < TOGETHER - 1:
             with self._queue.mutex:
-                lane, _, message = self._queue.queue[0] if self._queue.queue else (_CLOSE, 0, None)
-            if lane != first[0] or message is None or not message.trial:
+                _, _, message = self._queue.queue[0] if self._queue.queue else (_CLOSE, 0, None)
+            if message is None or message.lane != lane or not message.trial:
                 break
             try:
-                found.append(self._queue.get_nowait())
+                _, _, message = self._queue.get_nowait()
             except queue.Empty:  # `close` has given it up
                 break
+            assert message is not None, "the end comes after all that is said"
+            found.append(message)
         return found
 
-    def _deliver_together(self, messages: Sequence[_Message]) -> bool:
-        """Whether all of them are stored."""
+    def _deliver_together(self, messages: Sequence[_Message]) -> None:
+        """Store all of them, or put all back in their places to be delivered alone: one of them is wrong, or the store
+        is out of order."""
         try:
             with self._tracker.together():
                 run_ids = [message.deliver() for message in messages]
         except Exception as error:
             _LOG.info("the %s and what came with it, together: %s", messages[0].what, error)
-            return False
-        for message, run_id in zip(messages, run_ids, strict=True):
-            message.done.set_result(run_id)
-            self._settle()
-        return True
+            for message in messages:
+                self._put(replace(message, trial=False))
+        else:
+            for message, run_id in zip(messages, run_ids, strict=True):
+                self._succeed(message, run_id)
 
-    def _say_alone(self, entries: Sequence[_Entry]) -> None:
-        """Back to their places, to be delivered call by call: one of them is wrong, or the store is out of order."""
-        for lane, number, message in entries:
-            assert message is not None, "the end is delivered with nothing"
-            try:
-                self._queue.put_nowait((lane, number, replace(message, trial=False)))
-            except queue.Full:
-                self._fail(message, StoreError(f"{self._queue.maxsize} messages wait for MLflow already"))
+    def _deliver_alone(self, message: _Message) -> bool:
+        """False where it is put back to be tried again later."""
+        try:
+            run_id = self._deliver(message)
+        except Exception as error:
+            self._fail(message, error)
+            if isinstance(error, StoreError) and not isinstance(error, StoreRefusedError):
+                self._put_back.append((message, self._undelivered[-1]))
+                return False
+        else:
+            self._succeed(message, run_id)
+        return True
 
     def _try_again(self) -> None:
         """Deliver what was put back, in its order, until the store is out of order again."""
@@ -283,6 +286,10 @@ class BackgroundTracker:
             else:
                 self._closing.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _succeed(self, message: _Message, run_id: str) -> None:
+        message.done.set_result(run_id)
+        self._settle()
 
     def _fail(self, message: _Message, error: Exception) -> None:
         _LOG.info("%s is not in the tracker: %s", message.what, error)

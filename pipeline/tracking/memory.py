@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.records import TrialRecord
@@ -29,6 +28,12 @@ class MemoryRun:
     model: Path | None = None
     status: RunStatus = "RUNNING"
 
+    def copy(self) -> MemoryRun:
+        """Another run with the same content."""
+        return replace(
+            self, tags=dict(self.tags), params=dict(self.params), points=list(self.points), files=dict(self.files)
+        )
+
     def log(self, points: tuple[Point, ...]) -> None:
         """Add the points that are not there yet."""
         self.points += [point for point in points if point not in self.points]
@@ -43,7 +48,7 @@ class InMemoryTracker:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        before = copy.deepcopy(self.runs)
+        before = {key: run.copy() for key, run in self.runs.items()}
         try:
             yield
         except BaseException:

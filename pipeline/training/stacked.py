@@ -248,7 +248,7 @@ class StackedLearner:
         """Each member's loss of each row, ``(K, B)``."""
         name = self._configs[0].optimisation.loss
         if name in {"cross_entropy", "focal"}:
-            # Families give outputs with the rows last in memory: the softmax runs along them.
+            # Dense stacks give outputs with the rows last in memory: the softmax runs along them.
             log_p_KCB = F.log_softmax(outputs_KBC.transpose(1, 2), dim=1)
             true_KB = smooth_KB = F.nll_loss(log_p_KCB, target_KB, reduction="none")
             if smoothing_K1 is not None:
