@@ -23,8 +23,9 @@ from pipeline.models.stack_layers import (
     ACTIVATION,
     BATCH_NORM_MOMENTUM,
     NORM_EPS,
+    Layer,
+    dense,
     linear,
-    linear_relu_dropout,
 )
 
 
@@ -57,9 +58,13 @@ class StackedMLP:
         generators: Sequence[torch.Generator] | None,
     ) -> Tensor:
         x_KDB = self._encode(parameters, inputs).transpose(1, 2)
-        for i in range(self._config.n_layers):
+        config = self._config
+        if config.norm == "none" and not config.residual:
+            layers = [Layer(f"blocks.{i}.linear", config.activation, dropout=True) for i in range(config.n_layers)]
+            return dense(x_KDB, parameters, [*layers, Layer("head")], self._dropout, generators).transpose(1, 2)
+        for i in range(config.n_layers):
             y_KWB = self._block(x_KDB, parameters, buffers, f"blocks.{i}", generators)
-            x_KDB = x_KDB + y_KWB if self._config.residual and i > 0 else y_KWB
+            x_KDB = x_KDB + y_KWB if config.residual and i > 0 else y_KWB
         return linear(x_KDB, parameters, "head").transpose(1, 2)
 
     def _block(
@@ -71,17 +76,15 @@ class StackedMLP:
         generators: Sequence[torch.Generator] | None,
     ) -> Tensor:
         """Linear, norm, activation and, while training, dropout."""
-        activation = self._config.activation
-        if self._config.norm == "none":
-            if generators is not None and activation == "relu":
-                mask_KWB = self._dropout.mask((self._width, x_KDB.shape[2]), x_KDB.dtype, generators)
-                if mask_KWB is not None:
-                    return linear_relu_dropout(x_KDB, parameters, f"{name}.linear", mask_KWB, self._dropout.scale_K11)
-            y_KWB = linear(x_KDB, parameters, f"{name}.linear", activation)
-        else:
-            y_KWB = linear(x_KDB, parameters, f"{name}.linear")
-            normed_KWB = self._norm(y_KWB, parameters, buffers, f"{name}.norm", generators is not None)
-            y_KWB = ACTIVATION[activation](normed_KWB)
+        config = self._config
+        if config.norm == "none":
+            return dense(
+                x_KDB, parameters, [Layer(f"{name}.linear", config.activation, True)], self._dropout, generators
+            )
+        y_KWB = linear(x_KDB, parameters, f"{name}.linear")
+        y_KWB = ACTIVATION[config.activation](
+            self._norm(y_KWB, parameters, buffers, f"{name}.norm", generators is not None)
+        )
         return y_KWB if generators is None else self._dropout(y_KWB, generators)
 
     def _encode(self, parameters: Mapping[str, Tensor], inputs: Inputs) -> Tensor:

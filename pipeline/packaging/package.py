@@ -117,6 +117,8 @@ class Packager:
             raise
         return directory
 
+    @one_thread()  # copying weights of a hundred KB takes a second one too
+    @torch.inference_mode()
     def _outputs(self, config: TrialConfig, weights: bytes, path: Path) -> Tensor:
         module: Model = build(config, self.spec)
         try:
@@ -124,8 +126,7 @@ class Packager:
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise PackageError(f"{path}: the weights do not fit their config: {reason}") from error
-        with torch.inference_mode(), one_thread():
-            outputs: Tensor = module.eval()(self.probe).float()
+        outputs: Tensor = module.eval()(self.probe).float()
         if not outputs.isfinite().all():
             raise PackageError(f"{path}: the model's outputs for its own validation rows are not finite")
         return outputs.contiguous()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.models.products import bmm
+from pipeline.models import products
+from pipeline.models.products import bmm, silently
 
 
 def pair(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -41,6 +42,20 @@ def test_a_product_can_be_put_where_it_belongs() -> None:
 def test_a_member_that_overflows_is_silent_and_alone() -> None:
     rows = torch.ones(2, 4, 4)
     rows[0] *= 1e38
-    product = bmm(rows, rows)
+    product = silently(bmm)(rows, rows)
     assert product[0].isinf().all()
     assert product[1].eq(4).all()
+
+
+def test_large_products_are_taken_in_slices_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {}
+    for small_kernels in (False, True):
+        monkeypatch.setattr(products, "_has_small_kernels", lambda has=small_kernels: has)
+        products._slice_rows.cache_clear()
+        rows[small_kernels] = [
+            products._slice_rows(*shape) for shape in ((187, 187, 64), (96, 96, 64), (187, 187, 128))
+        ]
+        weights, values = torch.randn(3, 187, 150), torch.randn(3, 150, 64)
+        torch.testing.assert_close(bmm(weights, values), torch.bmm(weights, values))
+    products._slice_rows.cache_clear()
+    assert rows == {False: [187, 96, 187], True: [64, 96, 187]}

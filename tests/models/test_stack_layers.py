@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.models.dropout import StackedDropout
 from pipeline.models.layers import ACTIVATIONS, Activation
-from pipeline.models.stack_layers import linear, linear_relu_dropout
+from pipeline.models.stack_layers import Layer, dense, linear
 
 K, B, D, W = 3, 4, 5, 2
 
@@ -26,17 +27,49 @@ def test_linear_layers_differentiate(activation: Activation, bias: bool) -> None
     assert torch.autograd.gradcheck(layer, [argument.requires_grad_() for argument in arguments])
 
 
-def test_dropout_after_relu_differentiates_without_its_mask() -> None:
-    scale_K11 = torch.tensor([1.0, 1.25, 4.0], dtype=torch.float64)[:, None, None]
-    mask_KWB = (made(K, W, B) > 0) * scale_K11
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("rates", [[0.0, 0.0, 0.0], [0.0, 0.2, 0.75]])
+def test_layers_in_a_row_with_dropout_differentiate(activation: Activation, rates: list[float]) -> None:
+    names, units = ["a.weight", "a.bias", "b.weight", "b.bias", "h.weight"], [W, W - 1, W]
 
-    def layer(x_KDB: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return linear_relu_dropout(x_KDB, {"l.weight": weight, "l.bias": bias}, "l", mask_KWB, scale_K11)
+    def net(x_KDB: Tensor, *parameters: Tensor) -> Tensor:
+        layers = [Layer("a", activation, dropout=True), Layer("b", activation, dropout=True), Layer("h")]
+        dropout = StackedDropout(rates, units, torch.device("cpu"), n_layers=2)
+        generators = [torch.Generator().manual_seed(k) for k in range(K)]
+        return dense(x_KDB, dict(zip(names, parameters, strict=True)), layers, dropout, generators)
 
-    arguments = [made(K, D, B), made(K, W, D), made(K, W)]
-    assert torch.autograd.gradcheck(layer, [argument.requires_grad_() for argument in arguments])
-    parameters = {"l.weight": arguments[1], "l.bias": arguments[2]}
-    assert torch.equal(layer(*arguments), linear(arguments[0], parameters, "l", "relu") * mask_KWB)
+    arguments = [made(K, D, B), made(K, W, D), made(K, W), made(K, W, W) + 1, made(K, W), made(K, 3, W)]
+    assert torch.autograd.gradcheck(net, [argument.requires_grad_() for argument in arguments])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_layers_in_a_row_are_the_layers_one_by_one(activation: Activation) -> None:
+    parameters = {"a.weight": made(K, W, D), "a.bias": made(K, W), "h.weight": made(K, 3, W), "h.bias": made(K, 3)}
+    dropout = StackedDropout([0.5] * K, [W] * K, torch.device("cpu"))
+
+    def generators() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(k) for k in range(K)]
+
+    x_KDB = made(K, D, B)
+    row_K3B = dense(x_KDB, parameters, [Layer("a", activation, dropout=True), Layer("h")], dropout, generators())
+    y_KWB = dropout(linear(x_KDB, parameters, "a", activation), generators())
+    assert torch.equal(row_K3B, linear(y_KWB, parameters, "h"))
+    evaluated_K3B = dense(x_KDB, parameters, [Layer("a", activation, dropout=True), Layer("h")], dropout)
+    assert torch.equal(evaluated_K3B, linear(linear(x_KDB, parameters, "a", activation), parameters, "h"))
+
+
+def test_gradients_are_put_where_the_parameters_want_them() -> None:
+    parameters = {"a.weight": made(K, W, D), "a.bias": made(K, W), "h.weight": made(K, 3, W)}
+    buffer = torch.zeros(K, 100, dtype=torch.float64)
+    for i, parameter in enumerate(parameters.values()):
+        parameter.requires_grad_().grad = buffer[:, 20 * i : 20 * i + parameter[0].numel()].view(parameter.shape)
+    out_K3B = dense(made(K, D, B), parameters, [Layer("a", "relu"), Layer("h")])
+    for parameter, gradient in zip(
+        parameters.values(), torch.autograd.grad(out_K3B.sum(), list(parameters.values())), strict=True
+    ):
+        assert parameter.grad is not None
+        assert gradient.data_ptr() == parameter.grad.data_ptr()
+        assert torch.equal(gradient, parameter.grad)
 
 
 @pytest.mark.parametrize("rows_last", [True, False])
