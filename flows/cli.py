@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="automl",
-    help="Search, compare and promote MLP, CNN and LSTM models: one file, one command.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +28,25 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 SearchId = Annotated[str | None, typer.Option("--search", metavar="ID", help="Another search than the latest.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        names = ("automl-pipeline", "torch", "optuna", "mlflow", "prefect")
+        print(", ".join(f"{name} {version(name)}" for name in names))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print this version and its libraries'.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Search, compare and promote MLP, CNN and LSTM models: one file, one command."""
 
 
 @app.command()

@@ -12,7 +12,7 @@ import math
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +93,12 @@ class Asker:
         self._uncreated: deque[LiveTrial] = deque()
         """Trials whose run may not exist yet, oldest first: runs are created in this order."""
 
-    def ask(self, n_wanting: int, n_slots: int) -> bool:
+    def ask(self, n_wanting: int, n_slots: int, timing: Set[CostClass]) -> bool:
         """Ask for a while for so many of the slots; whether there is more to ask for at once.
 
-        Trials that repeat a running one's configuration fill no slot. But once there are as many as slots, the space
-        seems to hold little else, and they are waited for.
+        A cohort whose class is being timed on one slot fills no other. Trials that repeat a running one's configuration
+        fill none at all; but once there are as many as slots, the space seems to hold little else, and they are waited
+        for.
         """
         until = time.monotonic() + SLICE_S
         while time.monotonic() < until:
@@ -108,22 +109,29 @@ class Asker:
                 self._follow(open_cohort)
             elif open_cohort is not None:
                 open_cohort.wanted = len(open_cohort.trials)
-            elif len(self.waiting) < n_wanting and self.twins.n_waiting < n_slots:
+            elif self._n_ready(timing) < n_wanting and self.twins.n_waiting < n_slots:
                 self._lead()
             else:
                 return False
         return True
 
-    def untimed(self) -> tuple[TrialConfig, int] | None:
-        """A trial whose class must be timed before its cohort can grow, and up to which size."""
-        return next(((c.trials[0].config, self._timed_up_to()) for c in self.waiting if c.wanted is None), None)
+    def _n_ready(self, timing: Set[CostClass]) -> int:
+        """How many slots the waiting cohorts fill, now or once their class is timed on another slot."""
+        return len(self.waiting) - len({cohort.untimed for cohort in self.waiting} & timing)
+
+    def untimed(self, timing: Set[CostClass]) -> tuple[TrialConfig, CostClass] | None:
+        """A trial whose class must be timed before its cohort can grow, and is not being timed; and the class."""
+        for cohort in self.waiting:
+            if cohort.untimed is not None and cohort.untimed not in timing:
+                return cohort.trials[0].config, cohort.untimed
+        return None
 
     def timed(self, measured: CostClass, gains: Mapping[int, float]) -> None:
         """A class was timed: cohorts that waited for it know their size."""
         self._plan.calibrations.add(measured, gains)
         for cohort in self.waiting:
-            if cohort.wanted is None:
-                cohort.wanted = self._size(cohort.trials[0].config)
+            if cohort.untimed is not None:
+                self._settle_size(cohort)
 
     def take(self) -> Cohort | None:
         """The next cohort that can train now."""
@@ -202,7 +210,9 @@ class Asker:
         trial = self._ask_one(fixed, is_first=bool(fixed))
         self._n_first += bool(fixed)
         if not self.twins.claim(trial):
-            self.waiting.append(Cohort([trial], wanted=self._size(trial.config)))
+            cohort = Cohort([trial], wanted=None)
+            self._settle_size(cohort)
+            self.waiting.append(cohort)
 
     def _follow(self, cohort: Cohort) -> None:
         leader = cohort.trials[0]
@@ -216,6 +226,11 @@ class Asker:
         else:
             self.waiting.append(Cohort([trial], wanted=1))
 
+    def _settle_size(self, cohort: Cohort) -> None:
+        config = cohort.trials[0].config
+        cohort.wanted = self._size(config)
+        cohort.untimed = self._cost_class(config) if cohort.wanted is None else None
+
     def _size(self, config: TrialConfig) -> int | None:
         """How large a cohort may be: what was measured to pay, and few enough for the sampler to learn in between."""
         most = self._most()
@@ -228,8 +243,10 @@ class Asker:
         return 1 if trials is not None and trials - self._progress.asked < WORTH_TIMING else None
 
     def _gains(self, config: TrialConfig) -> Mapping[int, float] | None:
-        calibrations = self._plan.calibrations
-        return calibrations.gains(cost_class(config, self._plan.spec, calibrations.device, self._timed_up_to()))
+        return self._plan.calibrations.gains(self._cost_class(config))
+
+    def _cost_class(self, config: TrialConfig) -> CostClass:
+        return cost_class(config, self._plan.spec, self._plan.calibrations.device, self._timed_up_to())
 
     @property
     def _n_members(self) -> int:

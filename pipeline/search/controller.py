@@ -27,6 +27,7 @@ from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.search.progress import Progress, StopRequest
 from pipeline.search.relief import Relief
 from pipeline.search.study import N_STARTUP, Study
+from pipeline.training.calibration import CostClass
 from pipeline.training.checkpoint import discard_checkpoint
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report, Suspended
@@ -120,7 +121,7 @@ class Controller:
                 break
             more = False
             if self._draining is None:
-                more = self._asker.ask(self._n_wanting(), len(self._pool.workers))
+                more = self._asker.ask(self._n_wanting(), len(self._pool.workers), self._timing())
                 self._repeat_results()
                 self._hand_out()
                 self._relieve()
@@ -225,6 +226,10 @@ class Controller:
         soon = sum(bool(worker.jobs) and self._left_s(worker) < AHEAD_S for worker in workers)
         return idle + soon if self._plan.foreseeable else max(idle + soon, 1)
 
+    def _timing(self) -> set[CostClass]:
+        """Classes that workers time now."""
+        return {worker.timing for worker in self._pool.workers if worker.timing is not None}
+
     def _left_s(self, worker: Worker) -> float:
         """Seconds that a worker trains at most, at its cohort's pace."""
         return sum(self._running[number].left_s(self._plan.max_epochs) for number in worker.jobs)
@@ -236,10 +241,11 @@ class Controller:
                 continue
             cohort = self._asker.take()
             if cohort is None:
-                untimed = self._asker.untimed()
-                if untimed is not None:
-                    self._pool.calibrate(worker, *untimed)
-                return
+                untimed = self._asker.untimed(self._timing())
+                if untimed is None:
+                    return
+                self._pool.calibrate(worker, *untimed)
+                continue
             jobs = []
             for trial in cohort.trials:
                 trial.slot, trial.cohort = worker.slot.name, cohort.name()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from optuna.trial import Trial
 
+from pipeline.training.calibration import CostClass
 from pipeline.training.config import TrialConfig
 from pipeline.training.measurement import Measurement
 from pipeline.training.trainer import Verdict
@@ -52,6 +53,8 @@ class Cohort:
     trials: list[LiveTrial]
     wanted: int | None
     """How many it is to have; None until its class has been timed."""
+    untimed: CostClass | None = None
+    """The class that must be timed before."""
 
     @property
     def full(self) -> bool:

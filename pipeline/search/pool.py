@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from pipeline.errors import SearchError
+from pipeline.training.calibration import CostClass
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.devices import Slot
 from pipeline.training.messages import Answer, Calibrate, Idle, Setup, Train, Verdicts
@@ -51,6 +52,8 @@ class Worker:
     """Jobs it was given and that have not ended, by trial."""
     since: float = 0.0
     """Monotonic time at which it was given its jobs."""
+    timing: CostClass | None = None
+    """What it times cohorts of."""
 
 
 class WorkerPool:
@@ -86,7 +89,7 @@ class WorkerPool:
                 while connection.poll():
                     answer: Answer = connection.recv()
                     if isinstance(answer, Idle):
-                        worker.ready = True
+                        worker.ready, worker.timing = True, None
                         self._start_failures[worker.slot.index] = 0
                     yield worker, answer
                     if worker not in self.workers:  # the caller killed it while handling the answer
@@ -102,10 +105,10 @@ class WorkerPool:
         worker.since = time.monotonic()
         self._send(worker, Train(tuple(jobs), together))
 
-    def calibrate(self, worker: Worker, config: TrialConfig, limit: int) -> None:
-        """Have a ready worker time cohorts of a trial's class, up to `limit` members."""
-        worker.ready = False
-        self._send(worker, Calibrate(config, limit))
+    def calibrate(self, worker: Worker, config: TrialConfig, timed: CostClass) -> None:
+        """Have a ready worker time cohorts of a trial's class."""
+        worker.ready, worker.timing = False, timed
+        self._send(worker, Calibrate(config, timed.limit))
 
     def answer(self, worker: Worker, verdicts: Mapping[int, Verdict]) -> None:
         """Tell a worker which of its trials are to end."""

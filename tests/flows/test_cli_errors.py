@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,12 @@ def test_help_names_every_verb_and_takes_under_half_a_second(folder: Path) -> No
         assert re.search(rf"^  {verb} ", shown, re.MULTILINE), verb
     # CPU seconds: other processes of a busy machine do not count. It takes about 0.15.
     assert (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime) < 0.5
+
+
+def test_the_version_comes_with_those_of_the_libraries(folder: Path) -> None:
+    shown = Project(folder).automl("--version").out
+    assert shown.startswith(f"automl-pipeline {version('automl-pipeline')}, torch {version('torch')}, optuna ")
+    assert len(shown.splitlines()) == 1
 
 
 @pytest.mark.parametrize("verb", ["run", "models", "predict", "schedule"])

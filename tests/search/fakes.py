@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pipeline.data.spec import DataSpec
 from pipeline.records import TrialRecord
 from pipeline.search.pool import Died
-from pipeline.training.calibration import cost_class
+from pipeline.training.calibration import CostClass, cost_class
 from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.config import TrialConfig
 from pipeline.training.devices import Slot
@@ -36,7 +36,7 @@ class FakeWorker:
     since: float = 0.0
     epoch: int = 0
     calibrating: TrialConfig | None = None
-    limit: int = 0
+    timing: CostClass | None = None
 
 
 class FakePool:
@@ -63,6 +63,8 @@ class FakePool:
         self.workers = [FakeWorker(Slot(index, "cpu", 1)) for index in range(n_workers)]
         self.begun: list[tuple[int, ...]] = []
         """Trials of every `train`, in order."""
+        self.timed: list[tuple[int, CostClass]] = []
+        """Slot and class of every `calibrate`, in order."""
         self.verdicts: list[tuple[int, Verdict]] = []
         self._heard: dict[int, tuple[Verdict, int]] = {}
 
@@ -71,7 +73,7 @@ class FakePool:
         for worker in list(self.workers):
             for answer in self._step(worker):
                 if isinstance(answer, Idle):
-                    worker.ready = True
+                    worker.ready, worker.timing = True, None
                 yield worker, answer
                 if worker not in self.workers:
                     break
@@ -86,8 +88,9 @@ class FakePool:
             job.directory.mkdir(parents=True, exist_ok=True)
             (job.directory / CHECKPOINT).write_bytes(b"checkpoint")
 
-    def calibrate(self, worker: FakeWorker, config: TrialConfig, limit: int) -> None:
-        worker.ready, worker.calibrating, worker.limit = False, config, limit
+    def calibrate(self, worker: FakeWorker, config: TrialConfig, timed: CostClass) -> None:
+        worker.ready, worker.calibrating, worker.timing = False, config, timed
+        self.timed.append((worker.slot.index, timed))
 
     def answer(self, worker: FakeWorker, verdicts: Mapping[int, Verdict]) -> None:
         for number, verdict in verdicts.items():
@@ -101,7 +104,8 @@ class FakePool:
         if worker.calibrating is not None:
             assert self._gains is not None
             assert self._spec is not None
-            measured = cost_class(worker.calibrating, self._spec, "cpu", worker.limit)
+            assert worker.timing is not None
+            measured = cost_class(worker.calibrating, self._spec, "cpu", worker.timing.limit)
             worker.calibrating = None
             yield Calibrated(measured, self._gains)
             yield Idle()

@@ -19,7 +19,7 @@ from pipeline.errors import SearchError, SearchPausedError
 from pipeline.files import sha256_file
 from pipeline.models import FAMILIES
 from pipeline.records import TrialRecord, read_records, trial_directory, write_record
-from pipeline.search.asking import KNOWN_A_TRIAL, SearchPlan
+from pipeline.search.asking import KNOWN_A_TRIAL, Asker, SearchPlan
 from pipeline.search.calibrations import Calibrations
 from pipeline.search.controller import Controller
 from pipeline.search.progress import Progress, StopRequest
@@ -286,6 +286,40 @@ def suggest_shallow(suggester: OptunaSuggester, seed: int) -> TrialConfig:
     """All of one shape class."""
     lr = suggester.number("optimizer.lr", 1e-4, 1e-1, log=True)
     return TrialConfig(family="mlp", model=FAMILIES["mlp"].config(), optimisation=OptimisationConfig(lr=lr), seed=seed)
+
+
+@pytest.mark.parametrize("n_workers", [2, 5])
+def test_no_class_is_timed_on_two_slots(search: Search, n_workers: int) -> None:
+    pool = FakePool(scripts({}), n_workers=n_workers, gains=GAINS, spec=SPEC)
+    search.run(pool, max_cohort=None, budget=Budget(trials=40), suggest=suggest_shallow)
+    assert len(pool.timed) == 1
+    assert [begun[0] for begun in pool.begun[:n_workers]] == list(range(n_workers)), "a leader a slot, no more"
+    assert [len(begun) for begun in pool.begun[:n_workers]] == [4] * n_workers
+
+
+def test_while_a_class_is_timed_other_slots_time_others(search: Search) -> None:
+    pool = FakePool(scripts({}), n_workers=2, gains=GAINS, spec=SPEC)
+    search.run(pool, max_cohort=None, budget=Budget(trials=40))
+    slots, classes = zip(*pool.timed, strict=True)
+    assert slots[:2] == (0, 1)
+    assert len(set(classes)) == len(classes) > 1
+
+
+def test_a_slot_whose_neighbour_times_a_class_gets_one_cohort_of_its_own(search: Search) -> None:
+    config = SearchConfig.model_validate({"sampler": "random"})
+    study = open_study(search.directory, "s", "maximize", config, 9, several_families=False)
+    plan = replace(search.plan, max_cohort=None, budget=Budget(trials=40), suggest=suggest_shallow)
+    asker = Asker(plan, study, MemorySink().begin, Progress(metric="accuracy", budget=plan.budget))
+    asker.ask(1, 2, set())
+    untimed = asker.untimed(set())
+    assert untimed is not None
+    timing = {untimed[1]}
+    for _ in range(2):
+        asker.ask(1, 2, timing)
+        assert len(asker.waiting) == 2
+        assert asker.untimed(timing) is None, "its class is the one that is being timed"
+    asker.timed(untimed[1], GAINS)
+    assert [cohort.wanted for cohort in asker.waiting] == [4, 4]
 
 
 LONG, SHORT = Script(scores=(0.5,) * 30), Script(scores=(0.5,) * 2)

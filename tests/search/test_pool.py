@@ -15,9 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
+from pipeline.data.tensors import Development
 from pipeline.errors import SearchError
 from pipeline.models import FAMILIES
 from pipeline.search.pool import Died, Worker, WorkerPool
+from pipeline.training.calibration import cost_class
 from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
 from pipeline.training.devices import Slot
 from pipeline.training.messages import Answer, Calibrated, Ended, Idle, Report
@@ -78,14 +80,19 @@ def test_a_worker_trains_reports_every_epoch_and_is_idle_again(pool: WorkerPool,
     assert worker.ready
 
 
-def test_a_worker_trains_a_cohort_and_times_its_class(pool: WorkerPool, tmp_path: Path) -> None:
+def test_a_worker_trains_a_cohort_and_times_its_class(
+    pool: WorkerPool, development: Development, tmp_path: Path
+) -> None:
     ((worker, _),) = hear(pool, Idle)
     pool.train(worker, [job(tmp_path, n) for n in range(3)], together=True)
     ended = [answer.outcome.trial for _, answer in hear(pool, Idle) if isinstance(answer, Ended)]
     assert sorted(ended) == [0, 1, 2]
-    pool.calibrate(worker, CONFIG, 4)
+    timed = cost_class(CONFIG, development.spec, "cpu", 4)
+    pool.calibrate(worker, CONFIG, timed)
+    assert worker.timing == timed
     (answer,) = [answer for _, answer in hear(pool, Idle) if isinstance(answer, Calibrated)]
     assert answer.gains[1] == 1.0
+    assert worker.timing is None
 
 
 def test_a_killed_worker_is_noticed_and_replaced(pool: WorkerPool) -> None:
