@@ -24,7 +24,7 @@ STATUS: Final[dict[State, RunStatus]] = {"COMPLETE": "FINISHED", "PRUNED": "KILL
 
 KEY, ROLE, SEARCH, TRIAL = "automl.key", "automl.role", "automl.search", "automl.trial"
 FAMILY, STATE, ERROR, PACKAGE = "automl.family", "automl.state", "automl.error", "automl.package"
-DUPLICATE = "automl.duplicate_of"
+DUPLICATE, COHORT = "automl.duplicate_of", "automl.cohort"
 NOTE = "mlflow.note.content"
 
 MODEL_PATH = "model"
@@ -126,6 +126,8 @@ def end_tags(record: TrialRecord) -> dict[str, str]:
         tags[ERROR] = shortened(record.error)
     if record.duplicate_of is not None:
         tags[DUPLICATE] = str(record.duplicate_of)
+    if record.cohort is not None:
+        tags[COHORT] = record.cohort
     return tags
 
 

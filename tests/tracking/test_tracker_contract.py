@@ -100,6 +100,14 @@ def test_a_finished_trial_shows_its_curve_by_epoch_and_its_summary(store: Store)
     assert not [name for name in trial.metrics if name.startswith("test/")], "the sealed test is for finalists"
 
 
+def test_a_trial_names_its_company(store: Store) -> None:
+    store.tracker.start_search(search_info())
+    alone = store.see(store.tracker.finish_trial(record(number=1), None))
+    member = store.see(store.tracker.finish_trial(record(number=2, cohort="#000 and 3 more"), None))
+    assert "automl.cohort" not in alone.tags
+    assert member.tags["automl.cohort"] == "#000 and 3 more"
+
+
 def test_a_failed_trial_says_why(store: Store) -> None:
     store.tracker.start_search(search_info())
     trial = store.see(store.tracker.finish_trial(record(state="FAIL"), None))
