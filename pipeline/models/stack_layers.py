@@ -130,7 +130,9 @@ class _Dense(torch.autograd.Function):
         for i in reversed(range(n)):
             weight_KWD, (x_KDB, before_KWB, mask) = saved[i], saved[n + 3 * i : n + 3 * i + 3]
             assert d_x_KDB is not None
-            gradient_KWB = _before(ctx.layers[i].activation, d_x_KDB, before_KWB, mask)
+            given = i == n - 1 and not (before_KWB is None and mask is None)
+            gradient_KWB = d_x_KDB.clone() if given else d_x_KDB  # what the last layer is given is not ours to change
+            _go_before(ctx.layers[i].activation, gradient_KWB, before_KWB, mask)
             d_x_KDB = _input_gradient(gradient_KWB, x_KDB, weight_KWD) if i or ctx.needs_input_grad[0] else None
             d_weight_KWD = bmm(gradient_KWB, x_KDB.transpose(1, 2), ctx.places[2 * i])
             d_bias_KW = _sum_of_rows(gradient_KWB, ctx.places[2 * i + 1]) if ctx.needs_input_grad[5 + 2 * i] else None
@@ -151,17 +153,15 @@ def _activated(activation: Activation | Literal["none"], z_KWB: Tensor) -> tuple
             return z_KWB, ACTIVATION[activation](z_KWB)
 
 
-def _before(
+def _go_before(
     activation: Activation | Literal["none"], gradient_KWB: Tensor, before_KWB: Tensor | None, mask: Tensor | None
-) -> Tensor:
-    """The gradient before dropout and activation from the one after them."""
-    if mask is not None and activation != "relu":
-        gradient_KWB = gradient_KWB * mask
+) -> None:
+    """Make of the gradient after activation and dropout that before them, in place: memory that was just written is in
+    the cache."""
+    if mask is not None:
+        gradient_KWB *= mask
     if before_KWB is not None and activation != "none":
-        gradient_KWB = _BEFORE[activation](gradient_KWB, before_KWB)
-    if mask is not None and activation == "relu":
-        gradient_KWB *= mask  # of our own: the line above has just made it
-    return gradient_KWB
+        _BEFORE[activation](gradient_KWB, before_KWB)
 
 
 def _sum_of_rows(gradient_KWB: Tensor, place_KW: Tensor | None) -> Tensor:
@@ -176,9 +176,9 @@ def _input_gradient(gradient_KWB: Tensor, x_KDB: Tensor, weight_KWD: Tensor) -> 
 
 
 _BEFORE: Final[dict[Activation, Callable[[Tensor, Tensor], Tensor]]] = {
-    "relu": lambda gradient, y: torch.ops.aten.threshold_backward(gradient, y, 0),
-    "tanh": lambda gradient, y: torch.ops.aten.tanh_backward(gradient, y),
-    "gelu": lambda gradient, z: torch.ops.aten.gelu_backward(gradient, z),
-    "silu": lambda gradient, z: torch.ops.aten.silu_backward(gradient, z),
+    "relu": lambda gradient, y: torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient),
+    "tanh": lambda gradient, y: torch.ops.aten.tanh_backward.grad_input(gradient, y, grad_input=gradient),
+    "gelu": lambda gradient, z: torch.ops.aten.gelu_backward.grad_input(gradient, z, grad_input=gradient),
+    "silu": lambda gradient, z: torch.ops.aten.silu_backward.grad_input(gradient, z, grad_input=gradient),
 }
-"""The gradient before an activation, from the one after it and what was kept of the forward pass."""
+"""The gradient before an activation, in place, from what was kept of the forward pass."""

@@ -58,6 +58,16 @@ def test_layers_in_a_row_are_the_layers_one_by_one(activation: Activation) -> No
     assert torch.equal(evaluated_K3B, linear(linear(x_KDB, parameters, "a", activation), parameters, "h"))
 
 
+@pytest.mark.parametrize("last", [Layer("h", "relu"), Layer("h", "gelu"), Layer("h", "none", dropout=True)])
+def test_the_gradient_that_comes_in_is_left_as_it_is(last: Layer) -> None:
+    parameters = {"h.weight": made(K, W, D).requires_grad_(), "h.bias": made(K, W)}
+    dropout = StackedDropout([0.5] * K, [W] * K, torch.device("cpu"))
+    out_KWB = dense(made(K, D, B), parameters, [last], dropout, [torch.Generator() for _ in range(K)])
+    given_KWB = made(K, W, B)
+    torch.autograd.grad(out_KWB, parameters["h.weight"], given_KWB)
+    assert torch.equal(given_KWB, made(K, W, B))
+
+
 def test_gradients_are_put_where_the_parameters_want_them() -> None:
     parameters = {"a.weight": made(K, W, D), "a.bias": made(K, W), "h.weight": made(K, 3, W)}
     buffer = torch.zeros(K, 100, dtype=torch.float64)
