@@ -18,7 +18,7 @@ import torch
 from pipeline.data.spec import DataSpec
 from pipeline.files import write_atomic
 from pipeline.models import FAMILIES
-from pipeline.training.calibration import WORTH, CostClass, choose, cost_class, time_together
+from pipeline.training.calibration import WORTH, CostClass, best_size, cost_class, time_together
 from pipeline.training.config import TrialConfig
 from pipeline.training.stacked import shape_class
 
@@ -61,11 +61,11 @@ class Calibrations:
             if (other.family, other.device, other.limit) == (cost_class.family, cost_class.device, cost_class.limit)
         }
         larger = [gains for work, gains in sorted(alike.items()) if work > cost_class.work]
-        known = next((gains for gains in larger if choose(gains) == cost_class.limit), None)
+        known = next((gains for gains in larger if best_size(gains) == cost_class.limit), None)
         if known is not None:
             return known
         smaller = [gains for work, gains in sorted(alike.items()) if work < cost_class.work]
-        if sum(choose(gains) == 1 for gains in smaller) >= ALONE_AGREED:
+        if sum(best_size(gains) == 1 for gains in smaller) >= ALONE_AGREED:
             return ALONE
         return None
 

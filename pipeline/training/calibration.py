@@ -30,6 +30,9 @@ SURE_S = 0.05
 WORTH = 1.3
 """Training together must be this much faster to be preferred: below it, trials one by one spread better over the slots
 when the budget ends."""
+NEARLY = 0.9
+"""Of the best gain, with which a smaller cohort is preferred: the sampler sees its results sooner, and timings are that
+uncertain."""
 PATIENCE_S = 1.0
 """Larger cohorts are not timed once a calibration has taken this long: what is slow to time gains little."""
 MEMORY_SHARE = 0.5
@@ -63,7 +66,7 @@ def cost_class(config: TrialConfig, spec: DataSpec, device: str, limit: int) -> 
 def best_cohort_size(
     config: TrialConfig, data: Development, settings: TrainSettings, device: torch.device, limit: int
 ) -> dict[int, float]:
-    """Trial-epochs a second relative to one trial alone, by cohort size; the largest value's key is the size to take.
+    """Trial-epochs a second relative to one trial alone, by cohort size.
 
     Sizes grow until one is slower than the one before, or would not fit into memory.
     """
@@ -86,10 +89,16 @@ def best_cohort_size(
     return gains
 
 
-def choose(gains: Mapping[int, float]) -> int:
+def best_size(gains: Mapping[int, float]) -> int:
     """The size with the largest gain, 1 where no gain is worth it."""
     best = max(gains, key=lambda size: gains[size])
     return best if gains[best] >= WORTH else 1
+
+
+def choose(gains: Mapping[int, float]) -> int:
+    """The smallest size that gains nearly as much as the best, 1 where no gain is worth it."""
+    enough = max(WORTH, NEARLY * max(gains.values()))
+    return min((size for size, gain in gains.items() if gain >= enough), default=1)
 
 
 def time_together(gains: Mapping[int, float], size: int) -> float:

@@ -66,3 +66,19 @@ def test_a_file_that_is_broken_or_of_another_machine_is_timed_anew(path: Path, c
 def test_the_time_of_sizes_between_timed_ones_is_interpolated() -> None:
     gains = {1: 1.0, 4: 2.5}
     assert [time_together(gains, size) for size in (1, 2, 4, 8)] == [1.0, 2 / 1.5, 4 / 2.5, 8 / 2.5]
+
+
+@pytest.mark.parametrize(
+    ("gains", "expected"),
+    [
+        ({1: 1.0, 4: 2.0, 8: 3.0, 16: 4.0, 32: 5.0}, 32),
+        ({1: 1.0, 4: 2.3, 8: 2.2, 16: 2.4, 32: 2.1}, 4),
+        ({1: 1.0, 4: 2.0, 8: 2.7, 16: 2.9}, 8),
+        ({1: 1.0, 4: 1.25, 8: 1.32}, 8),
+        ({1: 1.0, 4: 1.2}, 1),
+        ({1: 1.0}, 1),
+    ],
+    ids=["grows to the end", "flat", "nearly flat", "the first is not worth it", "nothing is", "never timed"],
+)
+def test_the_smallest_cohort_that_gains_nearly_the_most_is_chosen(gains: dict[int, float], expected: int) -> None:
+    assert choose(gains) == expected
