@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -55,6 +55,7 @@ records = st.lists(st.dictionaries(st.sampled_from(["y", "a", "b"]), json_values
 
 
 @given(records, st.binary(max_size=9))
+@example([{"y": 1}, {"y": []}], b"")
 @anything
 def test_json_lines(tmp_path: Path, records: list[object], end: bytes) -> None:
     lines = "".join(json.dumps(record) + "\n" for record in records)

@@ -161,6 +161,7 @@ def test_json_lines_with_a_list_are_sequences(tmp_path: Path) -> None:
         ('{"y": 1}\n[1]\n', r"a.jsonl:2: a line must be a JSON object"),
         ('{"y": 1}\n{"y": \n', r"a.jsonl:2: the line is not JSON"),
         ('{"s": [1], "y": 1}\n{"s": "x", "y": 1}\n', "record 2: 's' must be a list"),
+        ('{"s": [1], "y": 1}\n{"s": 7, "y": 1}\n', "record 2: 's' must be a list"),
         ('{"s": [[1], [2, 3]], "y": 1}\n', "record 1: 's' must be a list"),
         ('{"s": [], "y": 1}\n', "record 1: 's' must be a list"),
         ('{"s": [1], "t": [1], "y": 1}\n', "one name may have lists"),

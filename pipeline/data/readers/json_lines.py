@@ -87,7 +87,8 @@ def _text(cell: object) -> str:
 
 
 def _sequences(records: list[Record], names: list[str], listed: str, request: Request) -> Dataset:
-    check_size(sum(len(record.get(listed) or ()) for record in records), request.path)
+    values = [record.get(listed) for record in records]  # not all of them need be lists
+    check_size(sum(len(steps) for steps in values if isinstance(steps, list)), request.path)
     series = []
     for number, record in enumerate(records, start=1):
         try:
