@@ -1,7 +1,7 @@
 # make demo           a search over MLP, CNN and LSTM on bundled digits, from nothing to a champion
 # make test           the whole gate: format, lint, types, tests
 # make check          the gate without tests
-# make chaos          twenty searches under random kills, outages of a minute; CHAOS_ROUNDS and CHAOS_SEED
+# make chaos          twenty searches under random kills, outages of a minute, readers on fresh draws; CHAOS_ROUNDS and CHAOS_SEED
 # make soak           five ticks of a real one-minute cron while the data grows: about seven minutes
 # make bench-honesty  how often intervals hold fresh scores, and equals are promoted over each other
 # make bench-cohort   cohorts against plain loops, as in the README's table
@@ -36,6 +36,7 @@ test: check
 	$(BIN)/pytest -q --numprocesses 2 --dist loadfile
 
 chaos: $(STAMP)
+	HYPOTHESIS_PROFILE=anew $(BIN)/pytest -q tests/data/test_checks.py tests/data/test_split.py tests/data/test_fuzz_readers.py tests/data/test_forecast.py
 	$(BIN)/pytest -q -s -m 'chaos or slow' tests/chaos tests/registry tests/packaging
 
 soak: $(STAMP)

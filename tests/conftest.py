@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Development, Inputs, Part
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+
+# Whether a change lands must not hang on a draw; `make chaos` draws anew, and what it finds becomes an example.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("anew")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 REPOSITORY = Path(__file__).parents[1]
 
