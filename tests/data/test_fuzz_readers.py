@@ -56,6 +56,8 @@ records = st.lists(st.dictionaries(st.sampled_from(["y", "a", "b"]), json_values
 
 @given(records, st.binary(max_size=9))
 @example([{"y": 1}, {"y": []}], b"")
+@example([{"y": [3.5e38]}], b"")
+@example([{"y": [10**400]}], b"")
 @anything
 def test_json_lines(tmp_path: Path, records: list[object], end: bytes) -> None:
     lines = "".join(json.dumps(record) + "\n" for record in records)

@@ -92,8 +92,9 @@ def _sequences(records: list[Record], names: list[str], listed: str, request: Re
     series = []
     for number, record in enumerate(records, start=1):
         try:
-            steps: npt.NDArray[np.float32] = np.asarray(record.get(listed), dtype=np.float32)
-        except (ValueError, TypeError):
+            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, as if it were written so
+                steps: npt.NDArray[np.float32] = np.asarray(record.get(listed), dtype=np.float32)
+        except (ValueError, TypeError, OverflowError):
             steps = np.empty(0, dtype=np.float32)
         if steps.ndim not in (1, 2) or steps.size == 0:
             raise DataError(
