@@ -36,7 +36,7 @@ test: check
 	$(BIN)/pytest -q --numprocesses 2 --dist loadfile
 
 chaos: $(STAMP)
-	HYPOTHESIS_PROFILE=anew $(BIN)/pytest -q tests/data/test_checks.py tests/data/test_split.py tests/data/test_fuzz_readers.py tests/data/test_forecast.py
+	HYPOTHESIS_PROFILE=anew $(BIN)/pytest -q -m hypothesis tests/data
 	$(BIN)/pytest -q -s -m 'chaos or slow' tests/chaos tests/registry tests/packaging
 
 soak: $(STAMP)

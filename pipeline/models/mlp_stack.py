@@ -60,12 +60,16 @@ class StackedMLP:
         x_KDB = self._encode(parameters, inputs).transpose(1, 2)
         config = self._config
         if config.norm == "none" and not config.residual:
-            layers = [Layer(f"blocks.{i}.linear", config.activation, dropout=True) for i in range(config.n_layers)]
+            layers = [self._layer(f"blocks.{i}") for i in range(config.n_layers)]
             return dense(x_KDB, parameters, [*layers, Layer("head")], self._dropout, generators).transpose(1, 2)
         for i in range(config.n_layers):
             y_KWB = self._block(x_KDB, parameters, buffers, f"blocks.{i}", generators)
             x_KDB = x_KDB + y_KWB if config.residual and i > 0 else y_KWB
         return linear(x_KDB, parameters, "head").transpose(1, 2)
+
+    def _layer(self, name: str) -> Layer:
+        """A block without a norm."""
+        return Layer(f"{name}.linear", self._config.activation, dropout=True)
 
     def _block(
         self,
@@ -78,9 +82,7 @@ class StackedMLP:
         """Linear, norm, activation and, while training, dropout."""
         config = self._config
         if config.norm == "none":
-            return dense(
-                x_KDB, parameters, [Layer(f"{name}.linear", config.activation, True)], self._dropout, generators
-            )
+            return dense(x_KDB, parameters, [self._layer(name)], self._dropout, generators)
         y_KWB = linear(x_KDB, parameters, f"{name}.linear")
         y_KWB = ACTIVATION[config.activation](
             self._norm(y_KWB, parameters, buffers, f"{name}.norm", generators is not None)

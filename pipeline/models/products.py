@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_info
 from torch import Tensor
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _BY_NUMPY: Final = frozenset({torch.float32, torch.float64})
 
@@ -34,15 +30,8 @@ _AVX512: Final = frozenset({"SkylakeX", "Cooperlake", "SapphireRapids"})
 """OpenBLAS's names of its kernels."""
 
 
-def silently(function: Callable[P, R]) -> Callable[P, R]:
-    """Let numpy say nothing of infinities: a member may diverge, and the trainer notices."""
-
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with np.errstate(all="ignore"):
-            return function(*args, **kwargs)
-
-    return call
+silently: Final = np.errstate(all="ignore")
+"""Decorates what calls `bmm`: numpy says nothing of infinities. A member may diverge, and the trainer notices."""
 
 
 def bmm(a_KMN: Tensor, b_KNP: Tensor, into: Tensor | None = None) -> Tensor:

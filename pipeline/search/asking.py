@@ -104,7 +104,7 @@ class Asker:
         while time.monotonic() < until:
             if self._exhausted():
                 return False
-            open_cohort = next((c for c in self.waiting if c.wanted is not None and not c.full), None)
+            open_cohort = next((c for c in self.waiting if c.untimed is None and not c.full), None)
             if open_cohort is not None and self._room_for_followers():
                 self._follow(open_cohort)
             elif open_cohort is not None:
@@ -131,12 +131,12 @@ class Asker:
         self._plan.calibrations.add(measured, gains)
         for cohort in self.waiting:
             if cohort.untimed is not None:
-                self._settle_size(cohort)
+                cohort.wanted = self._wanted(cohort.trials[0].config)
 
     def take(self) -> Cohort | None:
         """The next cohort that can train now."""
         for cohort in self.waiting:
-            if not cohort.full and not (cohort.wanted is not None and self._exhausted()):
+            if not cohort.full and not (cohort.untimed is None and self._exhausted()):
                 continue
             if self._tracker_is_away() or all(trial.created.done() for trial in cohort.trials):
                 self.waiting.remove(cohort)
@@ -210,9 +210,7 @@ class Asker:
         trial = self._ask_one(fixed, is_first=bool(fixed))
         self._n_first += bool(fixed)
         if not self.twins.claim(trial):
-            cohort = Cohort([trial], wanted=None)
-            self._settle_size(cohort)
-            self.waiting.append(cohort)
+            self.waiting.append(Cohort([trial], self._wanted(trial.config)))
 
     def _follow(self, cohort: Cohort) -> None:
         leader = cohort.trials[0]
@@ -226,13 +224,9 @@ class Asker:
         else:
             self.waiting.append(Cohort([trial], wanted=1))
 
-    def _settle_size(self, cohort: Cohort) -> None:
-        config = cohort.trials[0].config
-        cohort.wanted = self._size(config)
-        cohort.untimed = self._cost_class(config) if cohort.wanted is None else None
-
-    def _size(self, config: TrialConfig) -> int | None:
-        """How large a cohort may be: what was measured to pay, and few enough for the sampler to learn in between."""
+    def _wanted(self, config: TrialConfig) -> int | CostClass:
+        """How large a cohort may be: what was measured to pay, and few enough for the sampler to learn in between; or
+        the class that must be timed first."""
         most = self._most()
         if most * self._n_members == 1 or shape_class(config, self._plan.spec) is None:
             return 1
@@ -240,7 +234,9 @@ class Asker:
         if gains is not None:
             return max(1, min(choose(gains) // self._n_members, most))
         trials = self._plan.budget.trials
-        return 1 if trials is not None and trials - self._progress.asked < WORTH_TIMING else None
+        if trials is not None and trials - self._progress.asked < WORTH_TIMING:
+            return 1
+        return self._cost_class(config)
 
     def _gains(self, config: TrialConfig) -> Mapping[int, float] | None:
         return self._plan.calibrations.gains(self._cost_class(config))

@@ -51,14 +51,16 @@ class Cohort:
     """Trials of one shape class that train, or will train, together. The first one leads: it was asked for freely."""
 
     trials: list[LiveTrial]
-    wanted: int | None
-    """How many it is to have; None until its class has been timed."""
-    untimed: CostClass | None = None
-    """The class that must be timed before."""
+    wanted: int | CostClass
+    """How many it is to have; or the class that must be timed before that is known."""
+
+    @property
+    def untimed(self) -> CostClass | None:
+        return self.wanted if isinstance(self.wanted, CostClass) else None
 
     @property
     def full(self) -> bool:
-        return self.wanted is not None and len(self.trials) >= self.wanted
+        return isinstance(self.wanted, int) and len(self.trials) >= self.wanted
 
     def name(self) -> str | None:
         """``#012 and 15 more``."""

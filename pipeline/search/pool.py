@@ -108,7 +108,7 @@ class WorkerPool:
     def calibrate(self, worker: Worker, config: TrialConfig, timed: CostClass) -> None:
         """Have a ready worker time cohorts of a trial's class."""
         worker.ready, worker.timing = False, timed
-        self._send(worker, Calibrate(config, timed.limit))
+        self._send(worker, Calibrate(config, timed))
 
     def answer(self, worker: Worker, verdicts: Mapping[int, Verdict]) -> None:
         """Tell a worker which of its trials are to end."""

@@ -63,7 +63,7 @@ def cost_class(config: TrialConfig, spec: DataSpec, device: str, limit: int) -> 
     return CostClass(config.family, device.split(":")[0], work, limit)
 
 
-def best_cohort_size(
+def measure_gains(
     config: TrialConfig, data: Development, settings: TrainSettings, device: torch.device, limit: int
 ) -> dict[int, float]:
     """Trial-epochs a second relative to one trial alone, by cohort size.

@@ -33,10 +33,10 @@ class Train:
 
 @dataclass(frozen=True, slots=True)
 class Calibrate:
-    """Time cohorts of this trial's class up to `limit` members, then say `Calibrated` and `Idle`."""
+    """Time cohorts of this trial's class up to the class's limit, then say `Calibrated` and `Idle`."""
 
     config: TrialConfig
-    limit: int
+    cost_class: CostClass
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ from pipeline.data.development import load_development
 from pipeline.data.tensors import Development
 from pipeline.files import FULL
 from pipeline.redaction import redact_logs, redact_tracebacks, redacted
-from pipeline.training.calibration import best_cohort_size, cost_class
-from pipeline.training.config import TrialConfig
+from pipeline.training.calibration import measure_gains
 from pipeline.training.folded import build_learner
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.memory import keep_freed_memory
@@ -101,15 +100,15 @@ def _train(jobs: Sequence[Job], together: bool, data: Development, setup: Setup,
             _fail(job, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", monitor)
 
 
-def _calibrate(config: TrialConfig, limit: int, data: Development, setup: Setup) -> Calibrated:
+def _calibrate(asked: Calibrate, data: Development, setup: Setup) -> Calibrated:
     """Time cohorts; where that fails, the trial trains alone and says for itself what is wrong."""
     try:
-        gains = best_cohort_size(config, data, setup.settings, torch.device(setup.device), limit)
+        gains = measure_gains(asked.config, data, setup.settings, torch.device(setup.device), asked.cost_class.limit)
     except Exception as error:
         _log_error(error)
         _free_memory()
         gains = {1: 1.0}
-    return Calibrated(cost_class(config, data.spec, setup.device, limit), gains)
+    return Calibrated(asked.cost_class, gains)
 
 
 def _fail(job: Job, reason: str, monitor: _ControllerMonitor) -> None:
@@ -159,7 +158,7 @@ def main(handle: int, parent: int) -> None:
             while isinstance(message, Verdicts):  # for trials that had ended when it arrived
                 message = connection.recv()
             if isinstance(message, Calibrate):
-                connection.send(_calibrate(message.config, message.limit, data, setup))
+                connection.send(_calibrate(message, data, setup))
             else:
                 assert isinstance(message, Train), message
                 monitor = _ControllerMonitor(connection, setup.settings.deterministic)

@@ -1,4 +1,4 @@
-"""Prepared tensors on disk, as a pool's workers load them."""
+"""What the tests of a search share: prepared tensors as a pool's workers load them, and a search over a fake pool."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.data.development import save_development
 from pipeline.data.tensors import Development
+from tests.search.searches import Search
 
 
 @pytest.fixture
@@ -16,3 +17,8 @@ def prepared(development: Development, tmp_path: Path) -> Path:
     directory.mkdir()
     save_development(directory, development)
     return directory
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    return Search(tmp_path)

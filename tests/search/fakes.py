@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from pipeline.data.spec import DataSpec
 from pipeline.records import TrialRecord
 from pipeline.search.pool import Died
-from pipeline.training.calibration import CostClass, cost_class
+from pipeline.training.calibration import CostClass
 from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.config import TrialConfig
 from pipeline.training.devices import Slot
@@ -35,7 +34,6 @@ class FakeWorker:
     jobs: dict[int, Job] = field(default_factory=dict)
     since: float = 0.0
     epoch: int = 0
-    calibrating: TrialConfig | None = None
     timing: CostClass | None = None
 
 
@@ -55,10 +53,9 @@ class FakePool:
         n_workers: int = 2,
         deaf_epochs: int = 0,
         gains: Mapping[int, float] | None = None,
-        spec: DataSpec | None = None,
         pace: float = 1.0,
     ) -> None:
-        self._script, self._deaf_epochs, self._gains, self._spec = script, deaf_epochs, gains, spec
+        self._script, self._deaf_epochs, self._gains = script, deaf_epochs, gains
         self._pace = pace
         self.workers = [FakeWorker(Slot(index, "cpu", 1)) for index in range(n_workers)]
         self.begun: list[tuple[int, ...]] = []
@@ -89,7 +86,7 @@ class FakePool:
             (job.directory / CHECKPOINT).write_bytes(b"checkpoint")
 
     def calibrate(self, worker: FakeWorker, config: TrialConfig, timed: CostClass) -> None:
-        worker.ready, worker.calibrating, worker.timing = False, config, timed
+        worker.ready, worker.timing = False, timed
         self.timed.append((worker.slot.index, timed))
 
     def answer(self, worker: FakeWorker, verdicts: Mapping[int, Verdict]) -> None:
@@ -101,13 +98,9 @@ class FakePool:
         self.workers[self.workers.index(worker)] = FakeWorker(worker.slot)
 
     def _step(self, worker: FakeWorker) -> Iterator[Answer | Died]:
-        if worker.calibrating is not None:
+        if worker.timing is not None:
             assert self._gains is not None
-            assert self._spec is not None
-            assert worker.timing is not None
-            measured = cost_class(worker.calibrating, self._spec, "cpu", worker.timing.limit)
-            worker.calibrating = None
-            yield Calibrated(measured, self._gains)
+            yield Calibrated(worker.timing, self._gains)
             yield Idle()
         elif worker.jobs:
             yield from self._epoch(worker)

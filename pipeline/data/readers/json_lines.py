@@ -88,12 +88,12 @@ def _text(cell: object) -> str:
 
 def _sequences(records: list[Record], names: list[str], listed: str, request: Request) -> Dataset:
     values = [record.get(listed) for record in records]  # not all of them need be lists
-    check_size(sum(len(steps) for steps in values if isinstance(steps, list)), request.path)
+    check_size(sum(len(value) for value in values if isinstance(value, list)), request.path)
     series = []
-    for number, record in enumerate(records, start=1):
+    for number, value in enumerate(values, start=1):
         try:
             with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, as if it were written so
-                steps: npt.NDArray[np.float32] = np.asarray(record.get(listed), dtype=np.float32)
+                steps: npt.NDArray[np.float32] = np.asarray(value, dtype=np.float32)
         except (ValueError, TypeError, OverflowError):
             steps = np.empty(0, dtype=np.float32)
         if steps.ndim not in (1, 2) or steps.size == 0:
