@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.data.spec import Kind
 from pipeline.errors import DataError, InputError, PackageError
-from pipeline.packaging import load_package, package_digest
+from pipeline.packaging import load_package, package, package_digest
 from pipeline.packaging.conformal import Conformal
 from pipeline.packaging.contents import MAX_BYTES
 from pipeline.packaging.onnx_export import standalone_inputs
@@ -142,6 +142,23 @@ def test_packaging_leaves_torchs_random_state_alone(tabular: Case, tmp_path: Pat
     before = torch.get_rng_state()
     load_package(tabular.write(tmp_path / "package"))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_packaging_builds_fills_and_asks_the_module_with_one_thread(
+    tabular: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    for name in ("build", "load"):
+        real = getattr(package, name)
+        monkeypatch.setattr(package, name, lambda *a, real=real: (threads.append(torch.get_num_threads()), real(*a))[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        tabular.write(tmp_path / "package")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1, 1]
 
 
 def test_weights_that_are_not_those_of_the_record_are_refused_before_anything_is_written(
