@@ -116,7 +116,7 @@ class StackedDropout:
                     self._bits.pop(next(iter(self._bits)))
                 units = [shape[0]] * len(self._rates) if self._units is None else self._units
                 self._bits[shape] = _Bits(self._rates, units, shape, self._n_layers, self.scale_K11.device)
-            self._drawn = list(self._bits[shape].draw(generators).unbind(1))[::-1]
+            self._drawn = self._bits[shape].draw(generators)
         # Layer by layer, each just before its use: all masks at once leave the cache before they are needed.
         return _mask(self._drawn.pop(), self._threshold_K11.to(dtype), self.scale_K11.to(dtype), dtype)
 
@@ -129,19 +129,20 @@ class _Bits:
     ) -> None:
         M, N = shape
         # A CPU's generator gives the same words in one draw as in several; a GPU's does not.
-        self._n_draws = 1 if device.type == "cpu" else n_layers
+        n_draws = 1 if device.type == "cpu" else n_layers
         # What is not drawn belongs to padding, or to members whose threshold keeps everything.
         words_KLN = torch.zeros((len(units), n_layers, _n_words(M * N)), dtype=torch.int64, device=device)
-        self._bits_KLMN: Tensor = words_KLN.view(torch.int8)[:, :, : M * N].view(len(units), n_layers, M, N)
-        self._words = [
-            words_LN[:, : _n_words(n_units * N)] if rate else None
+        bits_KLMN = words_KLN.view(torch.int8)[:, :, : M * N].view(len(units), n_layers, M, N)
+        # Cut once: views cost a small network's step as much as what is done with them.
+        self._last_first = tuple(reversed(bits_KLMN.unbind(1)))
+        self._draws = [
+            words_LN[:, : _n_words(n_units * N)].chunk(n_draws) if rate else ()
             for rate, n_units, words_LN in zip(rates, units, words_KLN, strict=True)
         ]
 
-    def draw(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """``(K, L, M, N)``, int8; overwritten by the next draw."""
-        for words_LN, generator in zip(self._words, generators, strict=True):
-            if words_LN is not None:
-                for part in words_LN.chunk(self._n_draws):
-                    part.random_(-(2**63), None, generator=generator)
-        return self._bits_KLMN
+    def draw(self, generators: Sequence[torch.Generator]) -> list[Tensor]:
+        """``(K, M, N)``, int8, of each layer, the last one first; overwritten by the next draw."""
+        for draws, generator in zip(self._draws, generators, strict=True):
+            for words_LN in draws:
+                words_LN.random_(-(2**63), None, generator=generator)
+        return list(self._last_first)

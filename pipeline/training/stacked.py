@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Development, Inputs, Part
 from pipeline.models import FAMILIES
-from pipeline.training.augmentation import make_augmenter, partners
+from pipeline.training.augmentation import make_augmenter
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.learner import EVALUATION_VALUES, autocast, n_batches
-from pipeline.training.losses import FOCAL_GAMMA, class_weights
 from pipeline.training.rows import RowOptimizer
 from pipeline.training.schedule import rate_factor
+from pipeline.training.stacked_losses import StackedLoss
 from pipeline.training.updates import STEPPED
 from pipeline.training.validation import Validated, hold_out
 
@@ -113,12 +112,15 @@ class StackedLearner:
         self._flat = torch.zeros(K, sum(sizes.values()), device=self._device, dtype=dtype)
         self._gradient = torch.zeros_like(self._flat)
         self._parameters: dict[str, Tensor] = {}
+        self._places: list[tuple[Tensor, int]] = []
+        """Of each parameter's gradient in the optimiser's buffer, and their addresses."""
         start = 0
         for name in self._trainable:
             shape = (K, *largest[name])
             parameter = self._flat[:, start : start + sizes[name]].view(shape).requires_grad_()
-            parameter.grad = self._gradient[:, start : start + sizes[name]].view(shape)
+            place = parameter.grad = self._gradient[:, start : start + sizes[name]].view(shape)
             self._parameters[name] = parameter
+            self._places.append((place, place.data_ptr()))
             start += sizes[name]
         self._buffers = {
             name: torch.zeros(
@@ -138,18 +140,12 @@ class StackedLearner:
         self._l1 = self._column([c.l1 for c in chosen]) if any(c.l1 for c in chosen) else None
         clips = [c.clip_norm for c in chosen]
         self._clip = self._column([float("inf") if c is None else c for c in clips]) if any(clips) else None
-        smoothing = [c.label_smoothing for c in chosen]
-        self._smoothing = self._column(smoothing) if any(smoothing) else None
-        weights = [class_weights(c, self._spec) for c in chosen]
-        self._class_weights: Tensor | None = None
-        if any(w is not None for w in weights):
-            alike = (1.0,) * self._spec.n_outputs
-            self._class_weights = self._column([alike if w is None else w for w in weights])[:, 0]
+        self._loss = StackedLoss(chosen, self._spec, self._device)
         self._augmenter = make_augmenter(self._configs, self._spec, self._device)
         constant = all(c.schedule == "constant" and c.warmup == 0 for c in chosen)
         self._constant_rates = [c.lr for c in chosen] if constant else None
 
-    def _column(self, values: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
+    def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, device=self._device, dtype=torch.get_default_dtype())[:, None]
 
     @property
@@ -169,13 +165,9 @@ class StackedLearner:
                 inputs = inputs._replace(x=x)
             with self._autocast:
                 outputs_KBC = self._forward(self._parameters, self._buffers, inputs, self._generators)
-                losses_KB = self._weighted_losses(outputs_KBC, target_KB)
-                if own_K1 is not None:
-                    other_KB = self._weighted_losses(outputs_KBC, partners(target_KB))
-                    losses_KB = torch.lerp(other_KB, losses_KB, own_K1)
-                losses_K = losses_KB.mean(1)
+                losses_K = self._loss(outputs_KBC, target_KB, own_K1)
             # Of a sum: gradients of several values at once would import sympy, and check its shapes at every step.
-            self._keep_gradients(leaves, torch.autograd.grad(losses_K.sum(), leaves))
+            self._keep_gradients(torch.autograd.grad(losses_K.sum(), leaves))
             self._shape_gradient()
             self._optimizer.step(self._rates())
             for k in range(self.size):
@@ -185,13 +177,16 @@ class StackedLearner:
         losses_KS = torch.stack(losses, dim=1).cpu()  # S steps
         return (losses_KS * torch.tensor(sizes)).sum(1) / sum(sizes)
 
-    def _keep_gradients(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    def _keep_gradients(self, gradients: Sequence[Tensor]) -> None:
         """Into the optimiser's buffer, where a layer has not put them there itself."""
-        places = [p.grad for p in leaves if p.grad is not None]
-        elsewhere = [(p, g) for p, g in zip(places, gradients, strict=True) if p.data_ptr() != g.data_ptr()]
+        elsewhere = [
+            (place, gradient)
+            for (place, address), gradient in zip(self._places, gradients, strict=True)
+            if address != gradient.data_ptr()
+        ]
         if elsewhere:
-            own, found = zip(*elsewhere, strict=True)
-            torch._foreach_copy_(own, found)
+            places, found = zip(*elsewhere, strict=True)
+            torch._foreach_copy_(places, found)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows ``(K * B,)``, member after member, and their targets ``(K, B)`` or ``(K, B, H)``, each member in its own
@@ -237,27 +232,6 @@ class StackedLearner:
                 norm_K1 = self._gradient.norm(dim=1, keepdim=True)
                 self._gradient.mul_((self._clip / (norm_K1 + CLIP_EPS)).clamp(max=1.0))
 
-    def _weighted_losses(self, outputs_KBC: Tensor, target_KB: Tensor) -> Tensor:
-        """As each member trains on them: with its label smoothing and class weights."""
-        losses_KB = self._row_losses(outputs_KBC, target_KB, self._smoothing)
-        if self._class_weights is not None:
-            losses_KB = losses_KB * self._class_weights.gather(1, target_KB)
-        return losses_KB
-
-    def _row_losses(self, outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor | None) -> Tensor:
-        """Each member's loss of each row, ``(K, B)``."""
-        name = self._configs[0].optimisation.loss
-        if name in {"cross_entropy", "focal"}:
-            # Dense stacks give outputs with the rows last in memory: the softmax runs along them.
-            log_p_KCB = F.log_softmax(outputs_KBC.transpose(1, 2), dim=1)
-            true_KB = smooth_KB = F.nll_loss(log_p_KCB, target_KB, reduction="none")
-            if smoothing_K1 is not None:
-                smooth_KB = torch.lerp(true_KB, -log_p_KCB.mean(1), smoothing_K1)
-            return smooth_KB if name == "cross_entropy" else (1 - (-true_KB).exp()).pow(FOCAL_GAMMA) * smooth_KB
-        if self._spec.task == "forecast":
-            return _errors(name, outputs_KBC - target_KB).mean(2)
-        return _errors(name, outputs_KBC[:, :, 0] - target_KB)
-
     # Evaluation.
 
     def validate(self, data: Development) -> Validated:
@@ -286,7 +260,7 @@ class StackedLearner:
 
     def losses(self, outputs_KNC: Tensor, target_N: Tensor) -> Tensor:
         target_KN = target_N.expand(self.size, *target_N.shape)
-        return self._row_losses(outputs_KNC, target_KN, None).mean(1).cpu()
+        return self._loss.unweighted(outputs_KNC, target_KN).cpu()
 
     # Members come and go.
 
@@ -384,18 +358,6 @@ class StackedLearner:
                 whole = rows[slot][start : start + shape.numel()].view(shape)
                 whole[_corner(self._shapes[member][name])] = values[name].to(self._device)
                 start += shape.numel()
-
-
-def _errors(loss: str, error: Tensor) -> Tensor:
-    """What a loss makes of every difference between output and target."""
-    match loss:
-        case "mse":
-            return error.square()
-        case "mae":
-            return error.abs()
-        case _:
-            size = error.abs()
-            return torch.where(size < 1, 0.5 * error.square(), size - 0.5)
 
 
 def _corner(shape: Sequence[int]) -> tuple[slice, ...]:

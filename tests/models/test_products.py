@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,12 @@ def pair(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     rows = torch.randn(5, 40, 7, generator=generator, dtype=dtype)
     weights = torch.randn(5, 400, generator=generator, dtype=dtype)[:, 3:94].view(5, 13, 7)  # rows of a flat buffer
     return rows, weights
+
+
+@pytest.fixture(autouse=True, params=["numpy", "torch"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either BLAS, whatever the processor here."""
+    monkeypatch.setattr(products, "_mkl_is_at_home", lambda: request.param == "torch")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -39,6 +47,13 @@ def test_a_product_can_be_put_where_it_belongs() -> None:
     assert not buffer[:, 10 + 40 * 13 :].any()
 
 
+def test_a_product_can_be_put_where_values_are_of_another_type() -> None:
+    rows, weights = pair(torch.bfloat16)
+    place = torch.zeros(5, 40, 13)
+    assert bmm(rows, weights.transpose(1, 2), place) is place
+    torch.testing.assert_close(place, torch.bmm(rows, weights.transpose(1, 2)).float())
+
+
 def test_a_member_that_overflows_is_silent_and_alone() -> None:
     rows = torch.ones(2, 4, 4)
     rows[0] *= 1e38
@@ -61,3 +76,20 @@ def test_large_products_are_taken_in_slices_where_that_is_faster(monkeypatch: py
         torch.testing.assert_close(bmm(weights, values), torch.bmm(weights, values))
     products._slice_rows.cache_clear()
     assert rows == {False: [187, 96, 187], True: [64, 96, 187]}
+
+
+@pytest.mark.parametrize(("processor", "at_home"), [("GenuineIntel", True), ("AuthenticAMD", False), (None, False)])
+def test_torch_multiplies_where_its_library_is_at_home(
+    processor: str | None, at_home: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_text(path: Path, **_: object) -> str:
+        assert path == Path("/proc/cpuinfo")
+        if processor is None:
+            raise FileNotFoundError(path)
+        return f"vendor_id\t: {processor}\n"
+
+    monkeypatch.undo()  # of the library that is chosen above
+    monkeypatch.setattr(Path, "read_text", read_text)
+    products._mkl_is_at_home.cache_clear()
+    assert products._mkl_is_at_home() == (at_home and torch.backends.mkl.is_available())
+    products._mkl_is_at_home.cache_clear()
