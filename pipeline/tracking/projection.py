@@ -132,8 +132,10 @@ def end_tags(record: TrialRecord) -> dict[str, str]:
 
 
 def texts(params: Mapping[str, object]) -> dict[str, str]:
-    """Params as MLflow stores them: text, of bounded length."""
-    return {name: shortened(str(value)) for name, value in params.items()}
+    """Params as MLflow stores them: text, of bounded length. Numbers, most of what trials have, are no secrets."""
+    return {
+        name: str(value) if isinstance(value, int | float) else shortened(str(value)) for name, value in params.items()
+    }
 
 
 def shortened(text: str) -> str:
