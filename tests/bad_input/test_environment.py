@@ -100,7 +100,7 @@ def test_83_84_a_bare_environment(tmp_path: Path) -> None:
         "PYTHONCOERCECLOCALE": "0",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "check", "bad.yaml"], cwd=tmp_path, env=bare, capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", "flows.cli", "check", "bad.yaml"], cwd=tmp_path, env=bare, capture_output=True, timeout=300, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert b"\\u0446\\u0432\\u0435\\u0442: categorical" in done.stdout

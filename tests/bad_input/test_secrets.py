@@ -15,7 +15,7 @@ from pipeline.errors import StoreError
 from pipeline.redaction import MASK, redacted
 from pipeline.search.directory import differences
 from tests.bad_input.cases import CANARY
-from tests.flows.project import COMMAND, MINUTE, Done, Project, make_table
+from tests.flows.project import COMMAND, PATIENCE_S, Done, Project, make_table
 
 FOLDER = f"{CANARY}-folder"
 ENVIRONMENT = {
@@ -66,7 +66,7 @@ def run(project: Project, *arguments: str) -> Done:
     environment["PYTHONPATH"] = f"{project.folder / 'site'}{os.pathsep}{environment['PYTHONPATH']}"
     process = subprocess.run(
         [*COMMAND, *arguments], cwd=project.folder, env=environment, capture_output=True, text=True,
-        timeout=3 * MINUTE, check=False,
+        timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     return Done(process.returncode, process.stdout, process.stderr)
 
@@ -151,7 +151,7 @@ def test_errors_and_logs_are_masked_as_they_are_made(monkeypatch: pytest.MonkeyP
         "logging.warning('%s')\n"
         f"raise KeyError('{CANARY}')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1
     assert CANARY not in done.stderr
     assert done.stderr.count(MASK) == 3

@@ -36,10 +36,10 @@ START_S = (2.0, 12.0)
 WORKER_EVERY_S = 3.5
 WORKERS_A_START = 5
 """So many workers are killed in one start: on a busy machine more would die before they are ready, which ends it."""
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 CHECKPOINT_EVERY_S = 1.0
 """`TrainSettings.checkpoint_every`."""
-SLACK_S = 1.5
+SLACK_S = 3.0
 """A busy machine may stretch the pause between two checkpoints by so much."""
 
 

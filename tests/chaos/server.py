@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
-START_S = 90.0
+START_S = 300.0
 Fault = Literal["drop", "500", "delay"]
 
 

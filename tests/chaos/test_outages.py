@@ -28,7 +28,7 @@ train: {{max_epochs: {epochs}, patience: {epochs}}}
 resources: {{cohort: 1}}
 tracking: {{uri: {uri}}}
 """
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 
 
 @pytest.fixture(scope="module")

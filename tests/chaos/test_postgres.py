@@ -70,6 +70,6 @@ def test_a_restart_in_the_middle_loses_nothing(tmp_path: Path, postgres: Postgre
     postgres.stop()
     wait_for_records(made, process, 4)
     postgres.start()
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, out + err
     everything_is_there_once(made, TRIALS)

@@ -14,19 +14,19 @@ import pytest
 
 from pipeline.records import RECORD
 from pipeline.search.directory import search_lock
-from tests.flows.project import Project, make_table
+from tests.flows.project import PATIENCE_S, Project, make_table
 
 pytestmark = pytest.mark.slow
 
 TRIALS = 8
 SLOW = """
 name: small
-data: {source: train.csv, target: buys}
+data: {source: train.csv, target: buys, split: {by: stratified}}
 search: {pruner: none, sampler: random, space: {train.batch_size: 16, mlp.width: 64}, budget: {trials: 8}}
 train: {max_epochs: 15, patience: 15}
+evaluate: {seeds: 1}
 resources: {cohort: 1}
 """
-PATIENCE_S = 90.0
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def test_a_killed_runner_ends_everything_and_the_search_can_be_finished(served: 
     trainers = served.trainers()
     served.child("prefect worker").send_signal(signal.SIGKILL)
     nothing_is_left(trainers, project)
-    _, err = served.process.communicate(timeout=60)
+    _, err = served.process.communicate(timeout=300)
     assert served.process.returncode == 1
     assert "worker ended: killed by signal 9 (SIGKILL)" in err
     with closing(sqlite3.connect(project.state / "prefect" / "prefect.db")) as database:

@@ -156,7 +156,7 @@ def run_without_us(folder: Path, commands: Sequence[Sequence[str]]) -> list[str]
     asked = json.dumps([site, commands, [*OURS, *OTHERS]])
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", RUN, asked], cwd=folder, capture_output=True, text=True,
-        timeout=180, check=False,
+        timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return re.split(r"^== .*\n", done.stdout, flags=re.MULTILINE)[1:]

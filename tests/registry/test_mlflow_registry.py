@@ -61,7 +61,7 @@ def test_a_fresh_process_loads_the_model_by_alias_version_and_run_and_predicts_r
     case.features.to_csv(tmp_path / "in.csv", index=False)
     names = ["models:/digits@champion", "models:/digits/1", f"runs:/{runs[0]}/model"]
     arguments = [uri, str(tmp_path / "in.csv"), str(tmp_path), *names]
-    result = subprocess.run([sys.executable, "-c", PREDICT, *arguments], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([sys.executable, "-c", PREDICT, *arguments], capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     expected = load_package(package).predict(case.features)
     for number in range(len(names)):

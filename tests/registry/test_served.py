@@ -29,7 +29,7 @@ from tests.packaging.cases import make_case
 from tests.tracking.records import record, search_info
 from tests.tracking.stores import copy_database
 
-START_S = 120.0
+START_S = 300.0
 JSON = {"Content-Type": "application/json"}
 CASES: dict[Kind, tuple[str, Task, tuple[Label, ...]]] = {
     "tabular": ("mlp", "binary", ("no", "yes")),
@@ -116,11 +116,11 @@ def test_a_served_champion_answers_what_predict_writes(kind: Kind, tmp_path: Pat
     with models_serve(project) as url:
         body = json.dumps({"dataframe_records": rows}).encode()
         request = urllib.request.Request(url, body, JSON)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             same(answer.read(), tmp_path / "out.csv")
         wrong = urllib.request.Request(url, b'{"dataframe_records": [{"nothing": 1}]}', JSON)
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(wrong, timeout=60)
+            urllib.request.urlopen(wrong, timeout=300)
         refused.value.close()  # it is the answer, with its socket
     assert refused.value.code == 400
 

@@ -9,7 +9,7 @@ import sys
 
 def run(code: str, **environment: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()

@@ -262,7 +262,7 @@ def test_processes_that_meet_at_a_fresh_database_all_succeed(tmp_path: Path) -> 
         )
         for number in range(2)
     ]
-    errors = [process.communicate(timeout=60)[1] for process in processes]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("digits")
