@@ -3,7 +3,7 @@
 torch calls MKL, which leaves AVX-512 unused on processors that are not Intel's; numpy brings OpenBLAS, which uses it.
 On one Zen 5 core, products of 16 pairs of 64 x 64 float32 matrices (GFLOP/s; torch 2.13, OpenBLAS 0.3.31): torch
 80 to 90, numpy 120 to 230, and with OpenBLAS held to AVX2 85 to 95. On a Xeon with AVX-512, of 8 pairs of 139 x 139 by
-64 columns, MKL's are faster: forward, to the weights and to the input 182, 146 and 169 against 125 (180 in slices), 103
+64 columns, MKL's are faster: forward, to the weights and to the input 183, 147 and 168 against 125 (188 in slices), 103
 and 126; a step of a cohort takes 0.83 to 0.98 of the time (eight shapes, medians of 40 interleaved pairs).
 """
 
