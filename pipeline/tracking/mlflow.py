@@ -87,7 +87,7 @@ class MLflowTracker:
             if not search.run.running:
                 self._runs.go_on(search.run)
             self._client.log_batch(search.run.id, params=entities.params(params))
-            self._client.log_inputs(search.run.id, search.datasets)
+            self._log_inputs(search)
             for path, text in {projection.CONFIG_PATH: info.config_yaml, **info.texts}.items():
                 put_text(self._client, search.run.id, search.run.artifact_uri, text, path)
             self._searches[info.id] = search
@@ -215,6 +215,14 @@ class MLflowTracker:
                 f"--experiment-id {found.experiment_id}`, or choose another `name`"
             )
         return str(found.experiment_id)
+
+    def _log_inputs(self, search: _Search) -> None:
+        """MLflow looks whether it has the data set, then writes it: of two searches that start at once one is refused
+        what the other has written, and finds it at the second look."""
+        try:
+            self._client.log_inputs(search.run.id, search.datasets)
+        except MlflowException:
+            self._client.log_inputs(search.run.id, search.datasets)
 
     def _search(self, search: str) -> _Search:
         """From memory or, for a search of an earlier process, from the store, with its children."""

@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.dbmodels.models import SqlDataset
+from sqlalchemy import event
 
 from pipeline.errors import StoreError
 from pipeline.packaging import load_package, package_digest
@@ -23,6 +25,7 @@ from pipeline.tracking.mlflow import MLflowTracker, migrate
 from pipeline.tracking.store import shown_uri
 from tests.chaos.full import no_file_beyond
 from tests.packaging.cases import Case, make_case
+from tests.patience import PATIENCE_S
 from tests.tracking.records import PARAMS, SEARCH, record, search_info
 from tests.tracking.stores import copy_database, view
 
@@ -262,11 +265,31 @@ def test_processes_that_meet_at_a_fresh_database_all_succeed(tmp_path: Path) -> 
         )
         for number in range(2)
     ]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
+    errors = [process.communicate(timeout=PATIENCE_S)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("digits")
     assert len(client.search_runs([experiment.experiment_id])) == 2
+
+
+def test_a_data_set_that_another_search_writes_first_is_no_refusal(
+    tracker: MLflowTracker, client: MlflowClient, uri: str, tmp_path: Path
+) -> None:
+    others = [MLflowTracker(uri, tmp_path / "artifacts")]
+
+    def meanwhile(*_: Any) -> None:
+        """MLflow has looked for the data set, and is about to write it."""
+        if others:
+            others.pop().start_search(search_info(id="digits-20260101-120001"))
+
+    event.listen(SqlDataset, "init", meanwhile)
+    try:
+        runs = [client.get_run(tracker.start_search(search_info()))]
+    finally:
+        event.remove(SqlDataset, "init", meanwhile)
+    runs += [run for run in client.search_runs([runs[0].info.experiment_id]) if run.info.run_id != runs[0].info.run_id]
+    assert len(runs) == 2
+    assert runs[0].inputs.dataset_inputs[0].dataset == runs[1].inputs.dataset_inputs[0].dataset
 
 
 def test_a_database_that_cannot_be_opened_is_a_store_error(tmp_path: Path) -> None:
