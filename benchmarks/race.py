@@ -67,7 +67,10 @@ def _cpu_s() -> float:
 
 def _stolen_s() -> float:
     """Seconds in which a core of this virtual machine had work and was not run, since it started (``man 5 proc``)."""
-    ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]
+    try:
+        ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]
+    except OSError:  # not Linux
+        return 0.0
     return int(ticks) / os.sysconf("SC_CLK_TCK")
 
 

@@ -99,11 +99,10 @@ def pooled(x_BTD: Tensor, valid_BT: Tensor | None, last_B: Tensor, config: LSTMC
         last_B: each row's last step.
     """
     match config.pooling:
-        case "last" if valid_BT is None:  # a slice's gradient is a copy, that of picked steps is added up one by one
-            ahead_BD = x_BTD[:, -1, : config.d_hidden]
-            return torch.cat([ahead_BD, x_BTD[:, 0, config.d_hidden :]], dim=1) if config.bidirectional else ahead_BD
         case "last":
-            ahead_BD, back_BD = x_BTD[torch.arange(len(x_BTD), device=x_BTD.device), last_B], x_BTD[:, 0]
+            # A slice's gradient is a copy, that of picked steps is added up one by one.
+            rows = torch.arange(len(x_BTD), device=x_BTD.device)
+            ahead_BD, back_BD = x_BTD[:, -1] if valid_BT is None else x_BTD[rows, last_B], x_BTD[:, 0]
             return torch.cat([ahead_BD[:, : config.d_hidden], back_BD[:, config.d_hidden :]], dim=1)
         case "mean":
             if valid_BT is None:

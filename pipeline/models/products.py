@@ -48,11 +48,7 @@ def bmm(a_KMN: Tensor, b_KNP: Tensor, into: Tensor | None = None) -> Tensor:
     """
     several_threads = torch.get_num_threads() > 1  # numpy takes pair after pair
     if a_KMN.dtype not in _BY_NUMPY or a_KMN.is_cuda or several_threads or _mkl_is_at_home():
-        # Into memory with gaps between the matrices torch multiplies pair after pair.
-        if into is None or into.dtype != a_KMN.dtype or into[0].numel() <= _GAPS:
-            product = torch.bmm(a_KMN, b_KNP)
-            return product if into is None else into.copy_(product)
-        return torch.bmm(a_KMN, b_KNP, out=into)
+        return _by_torch(a_KMN, b_KNP, into)
     K, M, N = a_KMN.shape
     if into is None:
         into = a_KMN.new_empty(K, M, b_KNP.shape[2])
@@ -61,6 +57,15 @@ def bmm(a_KMN: Tensor, b_KNP: Tensor, into: Tensor | None = None) -> Tensor:
     for start in range(0, M, n_rows):
         np.matmul(a[:, start : start + n_rows], b, out=out[:, start : start + n_rows])
     return into
+
+
+def _by_torch(a_KMN: Tensor, b_KNP: Tensor, into: Tensor | None) -> Tensor:
+    """Into memory with gaps between the matrices torch multiplies pair after pair: small products are copied there."""
+    if into is None:
+        return torch.bmm(a_KMN, b_KNP)
+    if into.dtype != a_KMN.dtype or into[0].numel() <= _GAPS:
+        return into.copy_(torch.bmm(a_KMN, b_KNP))
+    return torch.bmm(a_KMN, b_KNP, out=into)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

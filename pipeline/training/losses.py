@@ -29,7 +29,7 @@ def training_loss(config: OptimisationConfig, spec: DataSpec, device: torch.devi
     if (config.loss in {"cross_entropy", "focal"}) != (not spec.is_quantity):
         raise ValueError(f"loss must be one of a {spec.task} task, but got {config.loss!r}")
     if config.loss not in {"cross_entropy", "focal"}:
-        regression = _REGRESSION[config.loss]
+        regression = REGRESSION[config.loss]
         if spec.task == "forecast":
             return regression
         return lambda output, target: regression(output[:, 0], target)
@@ -79,7 +79,8 @@ def _focal(output: Tensor, target: Tensor, smoothing: float) -> Tensor:
     return -((1 - true.exp()).pow(FOCAL_GAMMA) * smooth)
 
 
-_REGRESSION: dict[LossName, Loss] = {"mse": F.mse_loss, "huber": F.huber_loss, "mae": F.l1_loss}
+REGRESSION: dict[LossName, Callable[..., Tensor]] = {"mse": F.mse_loss, "huber": F.huber_loss, "mae": F.l1_loss}
+"""Torch's losses of quantities; the mean unless ``reduction`` says otherwise."""
 
 
 def first_non_finite(losses_K: Tensor) -> list[int]:

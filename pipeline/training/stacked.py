@@ -112,15 +112,12 @@ class StackedLearner:
         self._flat = torch.zeros(K, sum(sizes.values()), device=self._device, dtype=dtype)
         self._gradient = torch.zeros_like(self._flat)
         self._parameters: dict[str, Tensor] = {}
-        self._places: list[tuple[Tensor, int]] = []
-        """Of each parameter's gradient in the optimiser's buffer, and their addresses."""
         start = 0
         for name in self._trainable:
             shape = (K, *largest[name])
             parameter = self._flat[:, start : start + sizes[name]].view(shape).requires_grad_()
-            place = parameter.grad = self._gradient[:, start : start + sizes[name]].view(shape)
+            parameter.grad = self._gradient[:, start : start + sizes[name]].view(shape)
             self._parameters[name] = parameter
-            self._places.append((place, place.data_ptr()))
             start += sizes[name]
         self._buffers = {
             name: torch.zeros(
@@ -167,7 +164,7 @@ class StackedLearner:
                 outputs_KBC = self._forward(self._parameters, self._buffers, inputs, self._generators)
                 losses_K = self._loss(outputs_KBC, target_KB, own_K1)
             # Of a sum: gradients of several values at once would import sympy, and check its shapes at every step.
-            self._keep_gradients(torch.autograd.grad(losses_K.sum(), leaves))
+            self._keep_gradients(leaves, torch.autograd.grad(losses_K.sum(), leaves))
             self._shape_gradient()
             self._optimizer.step(self._rates())
             for k in range(self.size):
@@ -177,16 +174,13 @@ class StackedLearner:
         losses_KS = torch.stack(losses, dim=1).cpu()  # S steps
         return (losses_KS * torch.tensor(sizes)).sum(1) / sum(sizes)
 
-    def _keep_gradients(self, gradients: Sequence[Tensor]) -> None:
+    def _keep_gradients(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Into the optimiser's buffer, where a layer has not put them there itself."""
-        elsewhere = [
-            (place, gradient)
-            for (place, address), gradient in zip(self._places, gradients, strict=True)
-            if address != gradient.data_ptr()
-        ]
+        places = [p.grad for p in leaves if p.grad is not None]
+        elsewhere = [(p, g) for p, g in zip(places, gradients, strict=True) if p.data_ptr() != g.data_ptr()]
         if elsewhere:
-            places, found = zip(*elsewhere, strict=True)
-            torch._foreach_copy_(places, found)
+            own, found = zip(*elsewhere, strict=True)
+            torch._foreach_copy_(own, found)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows ``(K * B,)``, member after member, and their targets ``(K, B)`` or ``(K, B, H)``, each member in its own

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from pipeline.data.spec import DataSpec
 from pipeline.training.augmentation import partners
 from pipeline.training.config import OptimisationConfig
-from pipeline.training.losses import FOCAL_GAMMA, class_weights
+from pipeline.training.losses import FOCAL_GAMMA, REGRESSION, class_weights
 
 
 class StackedLoss:
@@ -72,9 +72,10 @@ class StackedLoss:
         if self._name in {"cross_entropy", "focal"}:
             true_KB, smooth_KB = _cross_entropies(_log_softmax(outputs_KBC), target_KB, smoothing_K1)
             return smooth_KB if self._name == "cross_entropy" else (1 - (-true_KB).exp()).pow(FOCAL_GAMMA) * smooth_KB
+        regression = REGRESSION[self._name]
         if self._forecast:
-            return _errors(self._name, outputs_KBC - target_KB).mean(2)
-        return _errors(self._name, outputs_KBC[:, :, 0] - target_KB)
+            return regression(outputs_KBC, target_KB, reduction="none").mean(2)
+        return regression(outputs_KBC[:, :, 0], target_KB, reduction="none")
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -124,15 +125,3 @@ def _cross_entropies(log_p_KCB: Tensor, target_KB: Tensor, smoothing_K1: Tensor 
     """Each row's cross entropy, ``(K, B)``, without and with label smoothing."""
     true_KB = F.nll_loss(log_p_KCB, target_KB, reduction="none")
     return true_KB, true_KB if smoothing_K1 is None else torch.lerp(true_KB, -log_p_KCB.mean(1), smoothing_K1)
-
-
-def _errors(loss: str, error: Tensor) -> Tensor:
-    """What a loss makes of every difference between output and target."""
-    match loss:
-        case "mse":
-            return error.square()
-        case "mae":
-            return error.abs()
-        case _:
-            size = error.abs()
-            return torch.where(size < 1, 0.5 * error.square(), size - 0.5)

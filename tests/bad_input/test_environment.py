@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.bad_input.cases import CANARY, GOOD, REPOSITORY, TABLE, Case, Content, User, elsewhere, table
+from tests.patience import PATIENCE_S
 
 REFUSED_BY_MLFLOW = ("../../etc", "a/b", "a:b", "models:/x", ".", "..", "")
 TAKEN_BY_MLFLOW = (
@@ -100,7 +101,7 @@ def test_83_84_a_bare_environment(tmp_path: Path) -> None:
         "PYTHONCOERCECLOCALE": "0",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "check", "bad.yaml"], cwd=tmp_path, env=bare, capture_output=True, timeout=300, check=False
+        [sys.executable, "-m", "flows.cli", "check", "bad.yaml"], cwd=tmp_path, env=bare, capture_output=True, timeout=PATIENCE_S, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert b"\\u0446\\u0432\\u0435\\u0442: categorical" in done.stdout

@@ -15,7 +15,8 @@ from pipeline.errors import StoreError
 from pipeline.redaction import MASK, redacted
 from pipeline.search.directory import differences
 from tests.bad_input.cases import CANARY
-from tests.flows.project import COMMAND, PATIENCE_S, Done, Project, make_table
+from tests.flows.project import COMMAND, Done, Project, make_table
+from tests.patience import PATIENCE_S
 
 FOLDER = f"{CANARY}-folder"
 ENVIRONMENT = {

@@ -16,6 +16,7 @@ import psutil
 
 from pipeline.records import RECORD
 from tests.flows.project import COMMAND, Project
+from tests.patience import PATIENCE_S
 
 TRIALS = 8
 SMALL = f"""
@@ -36,7 +37,6 @@ START_S = (2.0, 12.0)
 WORKER_EVERY_S = 3.5
 WORKERS_A_START = 5
 """So many workers are killed in one start: on a busy machine more would die before they are ready, which ends it."""
-PATIENCE_S = 600.0
 CHECKPOINT_EVERY_S = 1.0
 """`TrainSettings.checkpoint_every`."""
 SLACK_S = 3.0

@@ -15,7 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
-START_S = 300.0
+from tests.patience import PATIENCE_S
+
 Fault = Literal["drop", "500", "delay"]
 
 
@@ -49,10 +50,10 @@ class Server:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, env=environment, start_new_session=True
             )
-        until = time.monotonic() + START_S
+        until = time.monotonic() + PATIENCE_S
         while not self._healthy():
             assert self.process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
-            assert time.monotonic() < until, f"no server within {START_S:g} s"
+            assert time.monotonic() < until, f"no server within {PATIENCE_S:g} s"
             time.sleep(0.1)
 
     def stop(self) -> None:

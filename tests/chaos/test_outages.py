@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from pipeline.records import RECORD
 from tests.chaos.server import Fault, LossyProxy, Server
 from tests.flows.project import Project
+from tests.patience import PATIENCE_S
 
 TRIALS = 8
 FILE = """
@@ -28,7 +29,6 @@ train: {{max_epochs: {epochs}, patience: {epochs}}}
 resources: {{cohort: 1}}
 tracking: {{uri: {uri}}}
 """
-PATIENCE_S = 600.0
 
 
 @pytest.fixture(scope="module")

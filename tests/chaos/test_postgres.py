@@ -15,6 +15,7 @@ import pytest
 
 from tests.chaos.server import free_port
 from tests.chaos.test_outages import TRIALS, everything_is_there_once, project, wait_for_records
+from tests.patience import PATIENCE_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
@@ -70,6 +71,6 @@ def test_a_restart_in_the_middle_loses_nothing(tmp_path: Path, postgres: Postgre
     postgres.stop()
     wait_for_records(made, process, 4)
     postgres.start()
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, out + err
     everything_is_there_once(made, TRIALS)

@@ -27,11 +27,10 @@ from flows import cli
 from pipeline.records import TrialRecord, read_records
 from pipeline.registry.ledger import Move, history
 from pipeline.search.directory import SearchState, states_of
+from tests.patience import PATIENCE_S
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "flows.cli"]
-PATIENCE_S = 600.0
-"""A machine whose host gives its time to others may take ten times as long as one at rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,8 @@ import psutil
 
 from flows.workspace import Workspace
 from tests.flows.project import COMMAND, Project
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 300.0
-"""Of a wait. Alone on two cores the longest takes 40 s; beside other work several times that."""
 ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 """Types of final states."""
 QUICK = {

@@ -15,6 +15,7 @@ import pytest
 
 from flows import cli
 from tests.flows.project import COMMAND, REPOSITORY, Project, make_table
+from tests.patience import PATIENCE_S
 
 GOOD = "name: small\ndata: {source: train.csv, target: buys}\n"
 FILES = {
@@ -160,7 +161,7 @@ def test_help_imports_no_large_library(folder: Path, verb: str) -> None:
     )
     process = subprocess.run(
         [sys.executable, "-c", code, verb, "--help"], cwd=folder, env=Project(folder).environment(),
-        capture_output=True, text=True, timeout=300, check=True,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
     )  # fmt: skip
     loaded = set(json.loads(process.stderr.splitlines()[-1]))
     assert "typer" in loaded
@@ -183,6 +184,6 @@ def test_the_command_under_test_is_this_checkouts(folder: Path) -> None:
     code = "import flows; print(flows.__file__)"
     process = subprocess.run(
         [COMMAND[0], "-c", code], cwd=folder, env=Project(folder).environment(), capture_output=True, text=True,
-        check=True, timeout=300,
+        check=True, timeout=PATIENCE_S,
     )  # fmt: skip
     assert Path(process.stdout.strip()).is_relative_to(REPOSITORY)

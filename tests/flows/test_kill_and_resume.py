@@ -14,7 +14,8 @@ import pytest
 
 from pipeline.records import RECORD
 from pipeline.search.directory import search_lock
-from tests.flows.project import PATIENCE_S, Project, make_table
+from tests.flows.project import Project, make_table
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 

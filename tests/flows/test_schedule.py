@@ -15,6 +15,7 @@ import pytest
 from pipeline.records import RECORD
 from tests.flows.project import Project, append_rows, make_table
 from tests.flows.served import Refused, Served, serving, wait_for
+from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -176,7 +177,7 @@ def test_a_killed_runner_ends_everything_and_the_search_can_be_finished(served: 
     trainers = served.trainers()
     served.child("prefect worker").send_signal(signal.SIGKILL)
     nothing_is_left(trainers, project)
-    _, err = served.process.communicate(timeout=300)
+    _, err = served.process.communicate(timeout=PATIENCE_S)
     assert served.process.returncode == 1
     assert "worker ended: killed by signal 9 (SIGKILL)" in err
     with closing(sqlite3.connect(project.state / "prefect" / "prefect.db")) as database:

@@ -47,9 +47,10 @@ def test_a_product_can_be_put_where_it_belongs() -> None:
     assert not buffer[:, 10 + 40 * 13 :].any()
 
 
-def test_a_product_can_be_put_where_values_are_of_another_type() -> None:
-    rows, weights = pair(torch.bfloat16)
-    place = torch.zeros(5, 40, 13)
+@pytest.mark.parametrize("width", [13, 130])
+def test_a_product_can_be_put_where_values_are_of_another_type(width: int) -> None:
+    rows, weights = (torch.randn(2, width, 30).bfloat16() for _ in range(2))
+    place = torch.zeros(2, width, width)
     assert bmm(rows, weights.transpose(1, 2), place) is place
     torch.testing.assert_close(place, torch.bmm(rows, weights.transpose(1, 2)).float())
 

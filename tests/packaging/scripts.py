@@ -32,6 +32,7 @@ from pipeline.training.folded import build_learner
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.metrics import validation_metrics
 from pipeline.training.trainer import Job, train_cohort
+from tests.patience import PATIENCE_S
 
 OURS = ("pipeline", "search_spaces", "flows", "benchmarks", "tests")
 OTHERS = ("mlflow", "optuna", "prefect", "pydantic", "safetensors", "typer", "yaml")
@@ -156,7 +157,7 @@ def run_without_us(folder: Path, commands: Sequence[Sequence[str]]) -> list[str]
     asked = json.dumps([site, commands, [*OURS, *OTHERS]])
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", RUN, asked], cwd=folder, capture_output=True, text=True,
-        timeout=600, check=False,
+        timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return re.split(r"^== .*\n", done.stdout, flags=re.MULTILINE)[1:]

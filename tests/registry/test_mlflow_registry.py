@@ -17,6 +17,7 @@ from pipeline.packaging import load_package, package_digest
 from pipeline.registry.mlflow import MLflowRegistry
 from pipeline.tracking.mlflow import MLflowTracker
 from tests.packaging.cases import Case
+from tests.patience import PATIENCE_S
 from tests.tracking.records import SEARCH, record, search_info
 from tests.tracking.stores import copy_database
 
@@ -61,7 +62,9 @@ def test_a_fresh_process_loads_the_model_by_alias_version_and_run_and_predicts_r
     case.features.to_csv(tmp_path / "in.csv", index=False)
     names = ["models:/digits@champion", "models:/digits/1", f"runs:/{runs[0]}/model"]
     arguments = [uri, str(tmp_path / "in.csv"), str(tmp_path), *names]
-    result = subprocess.run([sys.executable, "-c", PREDICT, *arguments], capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [sys.executable, "-c", PREDICT, *arguments], capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert result.returncode == 0, result.stderr
     expected = load_package(package).predict(case.features)
     for number in range(len(names)):

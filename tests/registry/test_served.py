@@ -26,10 +26,10 @@ from pipeline.tracking.mlflow import MLflowTracker
 from tests.chaos.server import free_port
 from tests.flows.project import Project
 from tests.packaging.cases import make_case
+from tests.patience import PATIENCE_S
 from tests.tracking.records import record, search_info
 from tests.tracking.stores import copy_database
 
-START_S = 300.0
 JSON = {"Content-Type": "application/json"}
 CASES: dict[Kind, tuple[str, Task, tuple[Label, ...]]] = {
     "tabular": ("mlp", "binary", ("no", "yes")),
@@ -86,14 +86,14 @@ def models_serve(project: Project) -> Iterator[str]:
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
-        until = time.monotonic() + START_S
+        until = time.monotonic() + PATIENCE_S
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2).close()
                 break
             except OSError:
                 assert process.poll() is None, (project.folder / "serve.log").read_text()[-3000:]
-                assert time.monotonic() < until, f"it does not answer within {START_S:g} s"
+                assert time.monotonic() < until, f"it does not answer within {PATIENCE_S:g} s"
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
@@ -116,11 +116,11 @@ def test_a_served_champion_answers_what_predict_writes(kind: Kind, tmp_path: Pat
     with models_serve(project) as url:
         body = json.dumps({"dataframe_records": rows}).encode()
         request = urllib.request.Request(url, body, JSON)
-        with urllib.request.urlopen(request, timeout=300) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
             same(answer.read(), tmp_path / "out.csv")
         wrong = urllib.request.Request(url, b'{"dataframe_records": [{"nothing": 1}]}', JSON)
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(wrong, timeout=300)
+            urllib.request.urlopen(wrong, timeout=PATIENCE_S)
         refused.value.close()  # it is the answer, with its socket
     assert refused.value.code == 400
 

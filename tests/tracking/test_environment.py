@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 
+from tests.patience import PATIENCE_S
+
 
 def run(code: str, **environment: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
