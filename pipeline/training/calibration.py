@@ -33,8 +33,9 @@ when the budget ends."""
 NEARLY = 0.9
 """Of the best gain, with which a smaller cohort is preferred: the sampler sees its results sooner, and timings are that
 uncertain."""
-PATIENCE_S = 1.0
-"""Larger cohorts are not timed once a calibration has taken this long: what is slow to time gains little."""
+LONGEST_S = 0.3
+"""Larger cohorts are not timed once the steps of one take this long: what is slow to time gains little. Its first steps
+do not count: a GPU loads its libraries in them, and a busy machine may stop anywhere, but a calibration is kept."""
 MEMORY_SHARE = 0.5
 """Of the free memory, what a cohort's parameters, gradients, optimiser state and activations may take."""
 
@@ -75,11 +76,9 @@ def measure_gains(
         return gains
     rows = min(len(data.train), BATCHES * config.optimisation.batch_size)
     part = data.train.take(slice(0, rows))
-    began = time.monotonic()
-    alone = _seconds(SoloLearner(config, part, data.spec, settings, device), device)
+    together = alone = _seconds(SoloLearner(config, part, data.spec, settings, device), device)
     for size in SIZES:
-        late = time.monotonic() - began > PATIENCE_S
-        if late or size > limit or not _fits(config, data.spec, size, device):
+        if together > LONGEST_S or size > limit or not _fits(config, data.spec, size, device):
             break
         configs = [config.model_copy(update={"seed": config.seed + i}) for i in range(size)]
         together = _seconds(StackedLearner(configs, part, data.spec, settings, device), device)
