@@ -307,7 +307,9 @@ class StackedLearner:
         self._put_slots(member, slots, taken)
         self._steps[member] = int(state["step"])
         self._orders[member].set_state(state["order"])
-        self._generators[member].set_state(state["rng.cuda" if self._device.type == "cuda" else "rng.cpu"])
+        on_gpu = self._device.type == "cuda"
+        if not on_gpu or "rng.cuda" in state:  # else it was suspended on a CPU: drawing starts anew, as it does alone
+            self._generators[member].set_state(state["rng.cuda" if on_gpu else "rng.cpu"])
         self._built[member] = state["rng.cpu"]
 
     def n_params(self, member: int) -> int:

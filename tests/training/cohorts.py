@@ -129,10 +129,15 @@ def settings(data: Development, epochs: int = EPOCHS) -> TrainSettings:
 
 
 def alone(
-    config: TrialConfig, trial: int, data: Development, folder: Path, plan: Mapping[int, tuple[int, Verdict]]
+    config: TrialConfig,
+    trial: int,
+    data: Development,
+    folder: Path,
+    plan: Mapping[int, tuple[int, Verdict]],
+    device: torch.device = CPU,
 ) -> Monitor:
     monitor, shared = Monitor(plan), settings(data)
-    learner = build_learner([config], data, shared, CPU, together=False)
+    learner = build_learner([config], data, shared, device, together=False)
     train_cohort([Job(trial, config, folder / str(trial))], learner, data, shared, monitor)
     return monitor
 
@@ -143,9 +148,11 @@ def together(
     data: Development,
     folder: Path,
     plan: Mapping[int, tuple[int, Verdict]],
+    device: torch.device = CPU,
 ) -> Monitor:
+    """The data lies on the device already."""
     monitor, shared = Monitor(plan), settings(data)
-    learner = build_learner(configs, data, shared, CPU, together=True)
+    learner = build_learner(configs, data, shared, device, together=True)
     jobs = [Job(t, c, folder / str(t)) for t, c in zip(trials, configs, strict=True)]
     train_cohort(jobs, learner, data, shared, monitor)
     return monitor
