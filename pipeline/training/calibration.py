@@ -76,13 +76,13 @@ def measure_gains(
         return gains
     rows = min(len(data.train), BATCHES * config.optimisation.batch_size)
     part = data.train.take(slice(0, rows))
-    together = alone = _seconds(SoloLearner(config, part, data.spec, settings, device), device)
+    last = alone = _seconds(SoloLearner(config, part, data.spec, settings, device), device)
     for size in SIZES:
-        if together > LONGEST_S or size > limit or not _fits(config, data.spec, size, device):
+        if last > LONGEST_S or size > limit or not _fits(config, data.spec, size, device):
             break
         configs = [config.model_copy(update={"seed": config.seed + i}) for i in range(size)]
-        together = _seconds(StackedLearner(configs, part, data.spec, settings, device), device)
-        gains[size] = alone * size / together
+        last = _seconds(StackedLearner(configs, part, data.spec, settings, device), device)
+        gains[size] = alone * size / last
         if gains[size] < max(gains.values()):
             break
     return gains

@@ -69,6 +69,7 @@ class StackedLearner:
     ) -> None:
         self._configs = list(configs)
         self._train, self._spec, self._settings, self._device = train, spec, settings, device
+        self._rng = "rng.cuda" if device.type == "cuda" else "rng.cpu"
         self._generators: list[torch.Generator] = []
         self._built: list[Tensor] = []
         """The CPU generator's state after each member was built."""
@@ -288,10 +289,8 @@ class StackedLearner:
                 state |= {f"optimizer.{i}.step": step.clone() for i in range(len(self._trainable))}
         state["step"] = torch.tensor(self._steps[member])
         state["order"] = self._orders[member].get_state()
-        on_gpu = self._device.type == "cuda"
-        state["rng.cuda" if on_gpu else "rng.cpu"] = self._generators[member].get_state()
-        if on_gpu:
-            state["rng.cpu"] = self._built[member]
+        state["rng.cpu"] = self._built[member]
+        state[self._rng] = self._generators[member].get_state()
         return state
 
     def load_state(self, member: int, state: dict[str, Tensor]) -> None:
@@ -307,9 +306,8 @@ class StackedLearner:
         self._put_slots(member, slots, taken)
         self._steps[member] = int(state["step"])
         self._orders[member].set_state(state["order"])
-        on_gpu = self._device.type == "cuda"
-        if not on_gpu or "rng.cuda" in state:  # else it was suspended on a CPU: drawing starts anew, as it does alone
-            self._generators[member].set_state(state["rng.cuda" if on_gpu else "rng.cpu"])
+        if self._rng in state:  # else it was suspended on a CPU: a GPU's drawing starts anew, as it does alone
+            self._generators[member].set_state(state[self._rng])
         self._built[member] = state["rng.cpu"]
 
     def n_params(self, member: int) -> int:

@@ -169,3 +169,17 @@ def assert_same(ours: Monitor, theirs: Monitor, trial: int, our_folder: Path, th
         assert a.keys() == b.keys()
         for name in a:
             assert torch.allclose(a[name].double(), b[name].double(), rtol=1e-9, atol=1e-9), name
+
+
+def assert_same_as_alone(
+    configs: Sequence[TrialConfig],
+    data: Development,
+    folder: Path,
+    plan: Mapping[int, tuple[int, Verdict]] | None = None,
+    device: torch.device = CPU,
+) -> None:
+    """Each member ends as it would have alone. The data lies on the device already."""
+    ours = together(configs, range(len(configs)), data, folder / "together", plan or {}, device)
+    for trial, config in enumerate(configs):
+        theirs = alone(config, trial, data, folder / "alone", plan or {}, device)
+        assert_same(ours, theirs, trial, folder / "together", folder / "alone")

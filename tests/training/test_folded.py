@@ -20,6 +20,7 @@ from tests.training.cohorts import (
     STACKED,
     alone,
     assert_same,
+    assert_same_as_alone,
     cohort_of,
     cross_validated,
     make,
@@ -42,10 +43,7 @@ def test_trials_equal_themselves_alone(tmp_path: Path, family: str, task: str, s
     data = cross_validated(make("image", task))
     configs = cohort_of(family, data, 3, seed)
     plan: dict[int, tuple[int, Verdict]] = {0: (2, "prune"), 1: (3, "finish")}
-    ours = together(configs, range(3), data, tmp_path / "together", plan)
-    for trial, config in enumerate(configs):
-        theirs = alone(config, trial, data, tmp_path / "alone", plan)
-        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+    assert_same_as_alone(configs, data, tmp_path, plan)
 
 
 def test_folds_that_walk_forward_train_together_as_alone(tmp_path: Path) -> None:
@@ -59,10 +57,7 @@ def test_folds_that_walk_forward_train_together_as_alone(tmp_path: Path) -> None
         list(range(first - spec.horizon + 1)) for first in (45, 60, 75)
     ]
     configs = cohort_of("mlp", data, 2, 1)
-    ours = together(configs, range(2), data, tmp_path / "together", {})
-    for trial, config in enumerate(configs):
-        theirs = alone(config, trial, data, tmp_path / "alone", {})
-        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+    assert_same_as_alone(configs, data, tmp_path)
 
 
 @pytest.mark.parametrize("family", STACKED)

@@ -17,6 +17,7 @@ from tests.training.cohorts import (
     STACKED,
     alone,
     assert_same,
+    assert_same_as_alone,
     cohort_of,
     cross_validated,
     make,
@@ -54,10 +55,7 @@ def test_members_equal_themselves_alone(tmp_path: Path, gpu: torch.device, famil
     data = make(kind, task).to(gpu)
     configs = cohort_of(family, data, 4, 1)
     plan: dict[int, tuple[int, Verdict]] = {1: (2, "prune"), 3: (3, "finish")}
-    ours = together(configs, range(4), data, tmp_path / "together", plan, gpu)
-    for trial, config in enumerate(configs):
-        theirs = alone(config, trial, data, tmp_path / "alone", plan, gpu)
-        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+    assert_same_as_alone(configs, data, tmp_path, plan, gpu)
 
 
 @pytest.mark.parametrize("family", STACKED)
@@ -95,10 +93,7 @@ def test_members_go_on_where_the_device_is_another(
 def test_folds_are_members(tmp_path: Path, gpu: torch.device, family: str) -> None:
     data = cross_validated(make("sequence", "multiclass")).to(gpu)
     configs = cohort_of(family, data, 2, 3)
-    ours = together(configs, range(2), data, tmp_path / "together", {}, gpu)
-    for trial, config in enumerate(configs):
-        theirs = alone(config, trial, data, tmp_path / "alone", {}, gpu)
-        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+    assert_same_as_alone(configs, data, tmp_path, device=gpu)
 
 
 @pytest.mark.parametrize("family", STACKED)
@@ -110,10 +105,7 @@ def test_images_are_changed_and_classes_weighed(tmp_path: Path, gpu: torch.devic
         changed = AugmentationConfig(flip="horizontal", shift=k, cutout=2, mixup=0.2 * k)
         chosen = config.optimisation.model_copy(update=update)
         configs.append(config.model_copy(update={"optimisation": chosen, "augmentation": changed}))
-    ours = together(configs, range(3), data, tmp_path / "together", {}, gpu)
-    for trial, config in enumerate(configs):
-        theirs = alone(config, trial, data, tmp_path / "alone", {}, gpu)
-        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+    assert_same_as_alone(configs, data, tmp_path, device=gpu)
 
 
 @pytest.mark.parametrize("family", STACKED)

@@ -13,7 +13,7 @@ from pipeline.training.config import AugmentationConfig
 from pipeline.training.trainer import Verdict
 from search_spaces import SPACES
 from tests.helpers import RandomSuggester
-from tests.training.cohorts import STACKED, alone, assert_same, cohort_of, make, together
+from tests.training.cohorts import STACKED, alone, assert_same, assert_same_as_alone, cohort_of, make, together
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +39,7 @@ def test_members_equal_themselves_alone(tmp_path: Path, family: str, kind: str, 
     data = make(kind, task)
     configs = cohort_of(family, data, 5, seed)
     plan: dict[int, tuple[int, Verdict]] = {1: (2, "prune"), 3: (3, "finish")}
-    ours = together(configs, range(5), data, tmp_path / "together", plan)
-    for trial, config in enumerate(configs):
-        theirs = alone(config, trial, data, tmp_path / "alone", plan)
-        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+    assert_same_as_alone(configs, data, tmp_path, plan)
 
 
 @pytest.mark.parametrize(("family", "kind", "task"), sorted({case[:3] for case in CASES}))
@@ -65,10 +62,7 @@ def test_l1_pulls_each_member_by_its_own_strength(tmp_path: Path, family: str) -
     for config, l1 in zip(cohort_of(family, data, 3, 2), (0.0, 1e-3, 1e-1), strict=True):
         chosen = config.optimisation.model_copy(update={"l1": l1, "lr": 1e-6, "optimizer": "sgd", "warmup": 0.0})
         configs.append(config.model_copy(update={"optimisation": chosen}))
-    ours = together(configs, range(3), data, tmp_path / "together", {})
-    for trial, config in enumerate(configs):
-        theirs = alone(config, trial, data, tmp_path / "alone", {})
-        assert_same(ours, theirs, trial, tmp_path / "together", tmp_path / "alone")
+    assert_same_as_alone(configs, data, tmp_path)
 
 
 @pytest.mark.parametrize("family", STACKED)
