@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from benchmarks import augmentation, cohort, folds, honesty, prepare, quality, race, totals
+from benchmarks import augmentation, cohort, denormals, folds, honesty, prepare, quality, race, totals
 
 BENCHMARKS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
     "augmentation": augmentation.main,
     "cohort": cohort.main,
+    "denormals": denormals.main,
     "folds": folds.main,
     "honesty": honesty.main,
     "prepare": prepare.main,

@@ -29,7 +29,7 @@ from benchmarks.plain import WORKLOADS, PlainLoop, Workload
 from pipeline.models import FAMILIES
 from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
 from pipeline.training.learner import Learner, SoloLearner
-from pipeline.training.memory import keep_freed_memory
+from pipeline.training.process import flush_denormals, keep_freed_memory
 from pipeline.training.stacked import StackedLearner
 
 COHORTS: Final = (4, 8, 16, 32, 64)
@@ -189,6 +189,7 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     threadpool_limits(1)
     keep_freed_memory()  # as the workers do; the plain loop in this process has the good of it too
+    flush_denormals()
     load = os.getloadavg()
     print(f"{hardware()}; load {load[0]:.1f}; n = {options.rounds} rounds of >= {seconds} s, median (min-max)\n")
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)

@@ -9,12 +9,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from pipeline.data.development import save_development
 from pipeline.data.tensors import Development
 from pipeline.errors import SearchError
 from pipeline.models import FAMILIES
@@ -93,6 +97,30 @@ def test_a_worker_trains_a_cohort_and_times_its_class(
     (answer,) = [answer for _, answer in hear(pool, Idle) if isinstance(answer, Calibrated)]
     assert answer.gains[1] == 1.0
     assert worker.timing is None
+
+
+@pytest.mark.parametrize("n_trials", [1, 2])
+def test_what_fades_in_training_ends_at_zero_and_not_in_numbers_that_are_slow(
+    development: Development, tmp_path: Path, n_trials: int
+) -> None:
+    """Weights of inputs that are always 0 halve with every step: after 135 steps they would be about 1e-42."""
+    part = development.train.take(slice(0, 135))
+    zeros = replace(part, inputs=part.inputs._replace(x=torch.zeros_like(part.inputs.x)))
+    validation = zeros.take(torch.arange(20))
+    save_development(tmp_path, replace(development, train=zeros, validation=validation))
+    halving = OptimisationConfig(optimizer="sgd", lr=0.5, weight_decay=1.0, momentum=0.0, batch_size=1)
+    jobs = [
+        Job(n, CONFIG.model_copy(update={"seed": n, "optimisation": halving}), tmp_path / f"trial-{n}")
+        for n in range(n_trials)
+    ]
+    settings = SETTINGS.model_copy(update={"max_epochs": 1})
+    with WorkerPool([SLOT], tmp_path, settings, tmp_path / "logs") as pool:
+        ((worker, _),) = hear(pool, Idle)
+        pool.train(worker, jobs, together=n_trials > 1)
+        assert {a.outcome.state for _, a in hear(pool, Idle) if isinstance(a, Ended)} == {"COMPLETE"}
+    for given in jobs:
+        weights = load_file(given.directory / WEIGHTS)["blocks.0.linear.weight"]
+        assert torch.count_nonzero(weights) == 0
 
 
 def test_a_killed_worker_is_noticed_and_replaced(pool: WorkerPool) -> None:
