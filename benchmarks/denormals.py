@@ -46,11 +46,11 @@ def main(arguments: Sequence[str]) -> None:
     keep_freed_memory()
     data = _digits()
     sizes = (1, chosen.cohort)
-    learners = {size: [_learner(size, data, chosen.epochs) for _ in range(2)] for size in sizes}
+    trainings = {size: [_Training(size, data, chosen.epochs) for _ in range(2)] for size in sizes}
     times: dict[tuple[int, int], list[float]] = {(size, flushed): [] for size in sizes for flushed in (0, 1)}
     for _, size, flushed in itertools.product(range(chosen.epochs), sizes, (0, 1)):
         torch.set_flush_denormal(bool(flushed))
-        times[size, flushed].append(_epoch_ms(learners[size][flushed]) / size)
+        times[size, flushed].append(trainings[size][flushed].epoch_ms() / size)
     torch.set_flush_denormal(False)
 
     print(f"| epochs | alone | alone, flushed | {chosen.cohort} together | {chosen.cohort} together, flushed |")
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str]) -> None:
         print(f"| {first + 1} to {min(first + step, chosen.epochs)} | {' | '.join(cells)} |")
     sums = [f"{sum(ms):.0f}" for ms in times.values()]
     print(f"| all | {' | '.join(sums)} |\n")
-    for size, (kept, flushed_too) in learners.items():
-        print(f"{size}: " + ", ".join(_compared(kept, flushed_too, data)))
+    for size, (kept, cut) in trainings.items():
+        print(f"{size}: " + ", ".join(_compared(kept.learner, cut.learner, data)))
 
 
 def _digits() -> Development:
@@ -73,16 +73,22 @@ def _digits() -> Development:
     return assemble(config, rows.take(np.arange(n_development)), test).development
 
 
-def _learner(size: int, data: Development, epochs: int) -> Learner:
-    configs = [TrialConfig(family="mlp", model=MODEL, optimisation=OPTIMISATION, seed=seed) for seed in range(size)]
-    settings = TrainSettings(metric="accuracy", max_epochs=epochs, patience=epochs)
-    return build_learner(configs, data, settings, torch.device("cpu"), together=size > 1)
+class _Training:
+    """One of several that take turns in a process, so that each keeps torch's random state for itself."""
 
+    def __init__(self, size: int, data: Development, epochs: int) -> None:
+        configs = [TrialConfig(family="mlp", model=MODEL, optimisation=OPTIMISATION, seed=seed) for seed in range(size)]
+        settings = TrainSettings(metric="accuracy", max_epochs=epochs, patience=epochs)
+        self.learner = build_learner(configs, data, settings, torch.device("cpu"), together=size > 1)
+        self._random = torch.get_rng_state()
 
-def _epoch_ms(learner: Learner) -> float:
-    started = time.process_time()
-    learner.train_epoch()
-    return 1e3 * (time.process_time() - started)
+    def epoch_ms(self) -> float:
+        torch.set_rng_state(self._random)
+        started = time.process_time()
+        self.learner.train_epoch()
+        taken = time.process_time() - started
+        self._random = torch.get_rng_state()
+        return 1e3 * taken
 
 
 def _compared(kept: Learner, flushed: Learner, data: Development) -> list[str]:
