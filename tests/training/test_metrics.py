@@ -10,7 +10,7 @@ import torch
 
 from pipeline.data.spec import DataSpec
 from pipeline.objective import metrics_for
-from pipeline.training.metrics import validation_metrics
+from pipeline.training.metrics import metrics_of, row_statistics, validation_metrics
 
 K, N = 3, 200
 
@@ -64,6 +64,20 @@ def test_every_member_may_have_rows_of_its_own() -> None:
         alone = validation_metrics(outputs[k : k + 1], target[k], data)
         for name, values in alone.items():
             assert float(values[0]) == pytest.approx(float(together[name][k]), abs=1e-12)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_rows_that_are_drawn_again_need_not_be_looked_at_again(task: str) -> None:
+    torch.manual_seed(0)
+    data = spec(task)
+    outputs = torch.randn(1, N, data.n_outputs).round(decimals=1)
+    target = torch.randn(N) if task == "regression" else torch.randint(data.n_outputs, (N,))
+    drawn = torch.randint(N, (N // 2,))
+    of_all = {name: row[:, drawn] for name, row in row_statistics(outputs, target, data).items()}
+    of_drawn = validation_metrics(outputs[:, drawn], target[drawn], data)
+    assert {name: float(value) for name, value in metrics_of(of_all, data).items()} == pytest.approx(
+        {name: float(value) for name, value in of_drawn.items()}, abs=1e-12
+    )
 
 
 def test_what_is_undefined_is_nan_and_nothing_else() -> None:
