@@ -29,7 +29,7 @@ from benchmarks.plain import WORKLOADS, PlainLoop, Workload
 from pipeline.models import FAMILIES
 from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
 from pipeline.training.learner import Learner, SoloLearner
-from pipeline.training.process import flush_denormals, keep_freed_memory
+from pipeline.training.process import set_up_training
 from pipeline.training.stacked import StackedLearner
 
 COHORTS: Final = (4, 8, 16, 32, 64)
@@ -186,10 +186,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     seconds = 0.15 if options.quick else 0.6
     cores = os.cpu_count() or 1
-    torch.set_num_threads(1)
+    set_up_training(1)  # as the workers do; the plain loop in this process has the good of it too
     threadpool_limits(1)
-    keep_freed_memory()  # as the workers do; the plain loop in this process has the good of it too
-    flush_denormals()
     load = os.getloadavg()
     print(f"{hardware()}; load {load[0]:.1f}; n = {options.rounds} rounds of >= {seconds} s, median (min-max)\n")
     print(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}", flush=True)

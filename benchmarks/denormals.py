@@ -3,7 +3,7 @@
     python -m benchmarks denormals [--epochs 100] [--cohort 8]
 
 Two trainings of one seed on scikit-learn's digits, epoch by epoch in turn: one with the processor as it is, one with it
-set as workers set it (`pipeline.training.process.flush_denormals`). CPU milliseconds an epoch and member.
+set as workers set it (`pipeline.training.process.set_up_training`). CPU milliseconds an epoch and member.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.models.mlp import MLPConfig
 from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
 from pipeline.training.folded import build_learner
 from pipeline.training.learner import Learner
-from pipeline.training.process import keep_freed_memory
+from pipeline.training.process import set_up_training
 
 MODEL: Final = MLPConfig(n_layers=3, width=232, dropout=0.2)
 OPTIMISATION: Final = OptimisationConfig(lr=4e-3, weight_decay=3e-5, batch_size=64)
@@ -42,8 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--cohort", type=int, default=8)
     chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    set_up_training(1)
     data = _digits()
     sizes = (1, chosen.cohort)
     trainings = {size: [_Training(size, data, chosen.epochs) for _ in range(2)] for size in sizes}

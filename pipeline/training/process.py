@@ -11,7 +11,15 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Of mallopt(3), as in glibc's malloc.h."""
 
 
-def keep_freed_memory() -> None:
+def set_up_training(threads: int) -> None:
+    """Make this process one that trains, with so many threads inside an operation. Before the first one: threads that
+    run already do not flush."""
+    torch.set_num_threads(threads)
+    _keep_freed_memory()
+    _flush_denormals()
+
+
+def _keep_freed_memory() -> None:
     """Let this process keep what it frees, for blocks up to 32 MiB, glibc's limit.
 
     Otherwise activations of 128 KiB and more may go back to the system and come as fresh pages every step: 176 page
@@ -23,7 +31,7 @@ def keep_freed_memory() -> None:
         library.mallopt(_TRIM_THRESHOLD, 2**30)
 
 
-def flush_denormals() -> None:
+def _flush_denormals() -> None:
     """Have this thread, and those that it starts from now on, take numbers too small for a full mantissa for zero:
     below 1.2e-38 in float32, 2.2e-308 in float64.
 

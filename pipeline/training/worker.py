@@ -26,7 +26,7 @@ from pipeline.training.calibration import measure_gains
 from pipeline.training.folded import build_learner
 from pipeline.training.measurement import Measurement, Outcome
 from pipeline.training.messages import Calibrate, Calibrated, Ended, Idle, Report, Setup, Suspended, Train, Verdicts
-from pipeline.training.process import flush_denormals, keep_freed_memory
+from pipeline.training.process import set_up_training
 from pipeline.training.trainer import Job, Verdict, peak_mb, train_cohort
 
 _PR_SET_PDEATHSIG = 1
@@ -146,9 +146,7 @@ def main(handle: int, parent: int) -> None:
     try:
         setup = connection.recv()
         assert isinstance(setup, Setup), setup
-        torch.set_num_threads(setup.threads)
-        keep_freed_memory()
-        flush_denormals()
+        set_up_training(setup.threads)
         if setup.settings.deterministic:  # asking for the default imports torch's compiler: a second, 800 modules
             torch.use_deterministic_algorithms(True)
         data = load_development(setup.development).to(torch.device(setup.device))

@@ -28,16 +28,14 @@ from tests.training.emulated_gpu import emulated_gpu
 
 
 @pytest.fixture(params=["emulated", "real"])
-def gpu(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    if request.param == "real" and not torch.cuda.is_available():
-        pytest.skip("this machine has no GPU")
-    torch.set_default_dtype(torch.float64)
-    if request.param == "real":
-        yield torch.device("cuda", 0)
-    else:
+def gpu(request: pytest.FixtureRequest, float64: None) -> Iterator[torch.device]:
+    if request.param == "emulated":
         with emulated_gpu() as device:
             yield device
-    torch.set_default_dtype(torch.float32)
+    elif torch.cuda.is_available():
+        yield torch.device("cuda", 0)
+    else:
+        pytest.skip("this machine has no GPU")
 
 
 CASES = [

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from pipeline.models import FAMILIES
 from pipeline.training.config import AugmentationConfig
@@ -15,12 +13,7 @@ from search_spaces import SPACES
 from tests.helpers import RandomSuggester
 from tests.training.cohorts import STACKED, alone, assert_same, assert_same_as_alone, cohort_of, make, together
 
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 CASES = [

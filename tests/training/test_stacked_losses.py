@@ -20,11 +20,7 @@ N_MEMBERS, N_ROWS, N_CLASSES = 3, 12, 4
 ClassLoss = Literal["cross_entropy", "focal"]
 
 
-@pytest.fixture(autouse=True)
-def _float64() -> object:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def classes() -> DataSpec:

@@ -3,7 +3,7 @@ never stopped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -34,11 +34,7 @@ OPTIMIZERS: dict[str, tuple[OptimizerName, float, Callable[[Sequence[Tensor]], t
 }
 
 
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def learner(name: str, data: Development) -> SoloLearner:
