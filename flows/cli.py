@@ -86,6 +86,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Prepare, search, evaluate, register and promote. An unfinished search is gone on with; budgets are totals."""
+    from pipeline.search.forks import prestart
+
+    prestart()  # torch loads there while it loads here
     from flows.commands.run import run_experiment
 
     extra = [*(overrides or [])]

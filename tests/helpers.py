@@ -5,9 +5,28 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
+import psutil
+
 T = TypeVar("T", bound=bool | int | float | str)
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The workers that this process and its descendants have started; they are forked from a server."""
+    with suppress(psutil.NoSuchProcess):
+        return [child for child in psutil.Process(pid).children(recursive=True) if _is_worker(child)]
+    return []
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        parent = process.parent()
+        family = [process.cmdline(), [] if parent is None else parent.cmdline()]
+    except psutil.NoSuchProcess:
+        return False
+    return all("pipeline.training.fork_server" in command for command in family)
 
 
 class RandomSuggester:

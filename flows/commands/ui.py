@@ -11,10 +11,10 @@ import sys
 from types import FrameType
 
 from flows.environment import configure
+from flows.processes import end_with_parent
 from flows.workspace import find_workspace
 from pipeline.errors import InputError
 from pipeline.text import shown
-from pipeline.training.worker import die_with_parent
 
 
 def serve_ui(port: int, host: str, tracking_uri: str) -> int:
@@ -44,7 +44,7 @@ def serve_ui(port: int, host: str, tracking_uri: str) -> int:
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", uri, "--artifacts-destination", str(workspace.artifacts)]
     print(f"MLflow: http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    server = subprocess.Popen(command, start_new_session=True, preexec_fn=die_with_parent)
+    server = subprocess.Popen(command, start_new_session=True, preexec_fn=lambda: end_with_parent(signal.SIGKILL))
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         os.killpg(server.pid, signal.SIGTERM)

@@ -1,12 +1,10 @@
-"""Worker processes, one a slot: started fresh, spoken to over a socket pair, killed as a group when they must go."""
+"""Worker processes, one a slot: forked fresh, spoken to over a socket pair, killed as a group when they must go."""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,14 +13,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from pipeline.errors import SearchError
+from pipeline.search.forks import Process, fork
 from pipeline.training.calibration import CostClass
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.devices import Slot
-from pipeline.training.messages import Answer, Calibrate, Idle, Setup, Train, Verdicts
+from pipeline.training.messages import Answer, Calibrate, Idle, Message, Setup, Train, Verdicts
 from pipeline.training.trainer import Job, Verdict
 
-_CREDENTIAL_PREFIXES = ("MLFLOW_", "PREFECT_", "AWS_", "AZURE_", "GOOGLE_")
-"""Environment of the stores, which workers never speak to."""
 START_FAILURES = 3
 """A slot whose worker ends so often before it was ever ready has a wrong set-up, not bad luck."""
 START_KILLS = 9
@@ -44,7 +41,7 @@ class Worker:
     """One slot's process and what it is doing."""
 
     slot: Slot
-    process: subprocess.Popen[bytes]
+    process: Process
     connection: Connection
     ready: bool = False
     """It said `Idle` and has had no jobs since."""
@@ -126,10 +123,10 @@ class WorkerPool:
             if worker.ready:
                 with suppress(subprocess.TimeoutExpired):
                     worker.process.wait(timeout=2)
-            _kill_group(worker.process)
+            worker.process.kill_group()
         self.workers = []
 
-    def _send(self, worker: Worker, message: Train | Calibrate | Verdicts) -> None:
+    def _send(self, worker: Worker, message: Message) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):  # it died; `wait` sees the end of file and says so
             worker.connection.send(message)
 
@@ -144,8 +141,7 @@ class WorkerPool:
         with suppress(subprocess.TimeoutExpired):
             worker.process.wait(timeout=patience)
         by_itself = worker.process.returncode is not None
-        _kill_group(worker.process)
-        code = worker.process.returncode
+        code = worker.process.kill_group()
         if not by_itself:
             reason = "hung up without ending"
         elif code < 0:
@@ -169,28 +165,11 @@ class WorkerPool:
 
     def _start(self, slot: Slot) -> Worker:
         ours, theirs = socket.socketpair()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(_CREDENTIAL_PREFIXES)}
-        libraries = ("OMP", "MKL", "OPENBLAS")
-        environment |= {f"{library}_NUM_THREADS": str(slot.threads) for library in libraries}
+        environment = {f"{library}_NUM_THREADS": str(slot.threads) for library in ("OMP", "MKL", "OPENBLAS")}
         if self._settings.deterministic:
             environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-        with theirs, self._log(slot).open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.training.worker", str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                start_new_session=True,
-            )
+        with theirs:
+            process = fork(theirs, self._log(slot), environment)
         worker = Worker(slot, process, Connection(ours.detach()))
-        worker.connection.send(Setup(self._development, self._settings, slot.device, slot.threads))
+        self._send(worker, Setup(self._development, self._settings, slot.device, slot.threads))
         return worker
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL a worker's whole process group, so that what it forked goes too, and reap it."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -1,16 +1,13 @@
 """The process that trains: it reads jobs from its controller, streams measurements back, and knows no store.
 
-Started as ``python -m pipeline.training.worker <fd>`` with one end of a socket pair. It imports torch and
-`pipeline.{data,models,training}` only. It dies with its controller: by the kernel's parent-death signal while it
-computes, by end-of-file while it waits.
+Forked by `pipeline.training.fork_server` with one end of a socket pair. It imports torch and
+`pipeline.{data,models,training}` only. It ends when its controller hangs up; should it be computing then, with the
+server that it was forked from.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import os
-import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
@@ -21,7 +18,7 @@ import torch
 from pipeline.data.development import load_development
 from pipeline.data.tensors import Development
 from pipeline.files import FULL
-from pipeline.redaction import redact_logs, redact_tracebacks, redacted
+from pipeline.redaction import redacted
 from pipeline.training.calibration import measure_gains
 from pipeline.training.folded import build_learner
 from pipeline.training.measurement import Measurement, Outcome
@@ -29,7 +26,6 @@ from pipeline.training.messages import Calibrate, Calibrated, Ended, Idle, Repor
 from pipeline.training.process import set_up_training
 from pipeline.training.trainer import Job, Verdict, peak_mb, train_cohort
 
-_PR_SET_PDEATHSIG = 1
 _GONE = (EOFError, BrokenPipeError, ConnectionResetError)
 """What speaking to a controller that is gone raises."""
 
@@ -128,21 +124,8 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends (Linux prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def main(handle: int, parent: int) -> None:
+def serve(connection: Connection) -> None:
     """Serve one controller until it closes the connection."""
-    die_with_parent()
-    if os.getppid() != parent:
-        return  # the controller died before the kernel knew whom to signal for
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the controller, which drains its workers
-    redact_logs()
-    redact_tracebacks()
-    connection = Connection(handle)
     try:
         setup = connection.recv()
         assert isinstance(setup, Setup), setup
@@ -164,7 +147,3 @@ def main(handle: int, parent: int) -> None:
                 _train(message.jobs, message.together, data, setup, monitor)
     except _GONE:
         return
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -33,7 +33,7 @@ resources: {cohort: 1, devices: cpu, slots_per_device: 1}
 """
 BROKEN = """
 import os, sys
-if "pipeline.training.worker" in sys.orig_argv:
+if "pipeline.training.fork_server" in sys.orig_argv:
     from pipeline.training.learner import SoloLearner
     train, seen = SoloLearner.train_epoch, []
 

@@ -16,6 +16,7 @@ import psutil
 
 from pipeline.records import RECORD
 from tests.flows.project import COMMAND, Project
+from tests.helpers import workers_of
 from tests.patience import PATIENCE_S
 
 TRIALS = 8
@@ -213,18 +214,3 @@ class Stint:
             self.times[epoch] = at
         elif what == "saved":
             self.saved = epoch
-
-
-def workers_of(pid: int) -> list[psutil.Process]:
-    """The worker processes of a controller, those that have just begun included."""
-    found = []
-    try:
-        for child in psutil.Process(pid).children(recursive=True):
-            try:
-                if "pipeline.training.worker" in child.cmdline():
-                    found.append(child)
-            except psutil.NoSuchProcess:
-                continue
-    except psutil.NoSuchProcess:
-        pass
-    return found

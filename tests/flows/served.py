@@ -21,6 +21,7 @@ import psutil
 
 from flows.workspace import Workspace
 from tests.flows.project import COMMAND, Project
+from tests.helpers import workers_of
 from tests.patience import PATIENCE_S
 
 ENDED = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
@@ -133,8 +134,7 @@ class Served:
 
     def trainers(self) -> list[psutil.Process]:
         """The worker processes that train."""
-        tree = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in tree if "pipeline.training.worker" in _command(child)]
+        return workers_of(self.process.pid)
 
     def child(self, word: str) -> psutil.Process:
         """The child of ``automl serve`` with this word in its command line."""

@@ -15,6 +15,7 @@ import pytest
 from pipeline.records import RECORD
 from pipeline.search.directory import search_lock
 from tests.flows.project import Project, make_table
+from tests.helpers import workers_of
 from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.slow
@@ -48,7 +49,7 @@ def running(project: Project) -> Iterator[subprocess.Popen[str]]:
         assert process.poll() is None, f"the search ended too early: {process.communicate()}"
         yield process
     finally:
-        for worker in workers_of(process):
+        for worker in workers_of(process.pid):
             worker.kill()
         process.kill()
         process.communicate()
@@ -57,14 +58,6 @@ def running(project: Project) -> Iterator[subprocess.Popen[str]]:
 def records_on_disk(project: Project) -> dict[str, bytes]:
     """Trial folder to the record's bytes."""
     return {path.parent.name: path.read_bytes() for path in project.state.glob(f"searches/*/trials/*/{RECORD}")}
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    try:
-        children = psutil.Process(process.pid).children(recursive=True)
-        return [child for child in children if "pipeline.training.worker" in child.cmdline()]
-    except psutil.NoSuchProcess:
-        return []
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
@@ -88,7 +81,7 @@ def finished_with_the_same_totals(project: Project, kept: dict[str, bytes]) -> N
 def test_a_killed_controller_takes_its_workers_along_and_is_resumed(
     project: Project, running: subprocess.Popen[str]
 ) -> None:
-    workers = workers_of(running)
+    workers = workers_of(running.pid)
     assert workers
     running.send_signal(signal.SIGKILL)
     running.wait(timeout=PATIENCE_S)
@@ -103,7 +96,7 @@ def test_a_killed_controller_takes_its_workers_along_and_is_resumed(
 
 
 def test_a_killed_worker_costs_nothing_but_its_epoch(project: Project, running: subprocess.Popen[str]) -> None:
-    victim = workers_of(running)[0]
+    victim = workers_of(running.pid)[0]
     victim.send_signal(signal.SIGKILL)
     out, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 0, out + err
@@ -115,7 +108,7 @@ def test_a_killed_worker_costs_nothing_but_its_epoch(project: Project, running: 
 def test_a_stopped_search_says_so_and_goes_on_with_the_same_command(
     project: Project, running: subprocess.Popen[str], number: signal.Signals, code: int
 ) -> None:
-    workers = workers_of(running)
+    workers = workers_of(running.pid)
     running.send_signal(number)
     _, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == code

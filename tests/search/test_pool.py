@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -22,6 +21,7 @@ from pipeline.data.development import save_development
 from pipeline.data.tensors import Development
 from pipeline.errors import SearchError
 from pipeline.models import FAMILIES
+from pipeline.search import forks
 from pipeline.search.pool import Died, Worker, WorkerPool
 from pipeline.training.calibration import cost_class
 from pipeline.training.config import OptimisationConfig, TrainSettings, TrialConfig
@@ -37,6 +37,7 @@ CONTROLLER = """
 import sys, time
 from pathlib import Path
 from typing import Any
+from pipeline.search import forks
 from pipeline.search.pool import WorkerPool
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import Slot
@@ -52,6 +53,14 @@ with WorkerPool([Slot(0, "cpu", 1)], Path(sys.argv[1]), TrainSettings(metric="ac
 def pool(prepared: Path, tmp_path: Path) -> Iterator[WorkerPool]:
     with WorkerPool([SLOT], prepared, SETTINGS, tmp_path / "logs") as pool:
         yield pool
+
+
+@pytest.fixture
+def fresh_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Workers are not forked from the server that the other tests share."""
+    monkeypatch.setattr(forks, "_shared", None)
+    yield
+    forks._end()
 
 
 def hear(pool: WorkerPool, kind: type[Answer | Died], seconds: float = 60.0) -> list[tuple[Worker, Answer | Died]]:
@@ -195,7 +204,7 @@ def test_workers_see_no_credentials(prepared: Path, tmp_path: Path, monkeypatch:
 
 STUBBORN = """
 import os, signal, subprocess, sys, time
-from pipeline.training import worker
+from pipeline.training import fork_server, worker
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 def hang(jobs, *_):
@@ -206,22 +215,15 @@ def hang(jobs, *_):
     (jobs[0].directory / "child").write_text(str(child.pid))
     while True: pass
 worker._train = hang
-worker.main(int(sys.argv[1]), int(sys.argv[2]))
+fork_server.main(int(sys.argv[1]), int(sys.argv[2]))
 """
 
 
 def test_a_worker_that_spins_forks_and_ignores_sigterm_is_gone_with_its_children(
-    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_server: None
 ) -> None:
-    real = subprocess.Popen
-
-    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        return real([sys.executable, "-c", STUBBORN, *command[3:]], **options)
-
-    with WorkerPool([], prepared, SETTINGS, tmp_path / "logs") as pool:
-        with monkeypatch.context() as patch:
-            patch.setattr("pipeline.search.pool.subprocess.Popen", start)
-            pool.workers = [pool._start(SLOT)]
+    monkeypatch.setattr(forks, "COMMAND", (sys.executable, "-c", STUBBORN))
+    with WorkerPool([SLOT], prepared, SETTINGS, tmp_path / "logs") as pool:
         ((worker, _),) = hear(pool, Idle)
         pool.train(worker, [job(tmp_path)], together=False)
         child = tmp_path / "trial-0" / "child"
@@ -230,7 +232,7 @@ def test_a_worker_that_spins_forks_and_ignores_sigterm_is_gone_with_its_children
             time.sleep(0.05)
         family = psutil.Process(worker.process.pid).children(recursive=True)
         assert len(family) == 2
-        worker.process.terminate()
+        os.kill(family[0].ppid(), signal.SIGTERM)
         time.sleep(0.2)
         assert worker.process.poll() is None, "it does ignore SIGTERM"
         began = time.monotonic()

@@ -34,5 +34,5 @@ def _watch(path: str) -> None:
     trainer.save_checkpoint = watched_save
 
 
-if "CHAOS_WITNESS" in os.environ and "pipeline.training.worker" in sys.orig_argv:
+if "CHAOS_WITNESS" in os.environ and "pipeline.training.fork_server" in sys.orig_argv:
     _watch(os.environ["CHAOS_WITNESS"])

@@ -1,0 +1,186 @@
+"""The process that workers are forked from: they are as if this one had started them, and none outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.search import forks
+from pipeline.search.forks import Process
+from tests.patience import PATIENCE_S
+
+SERVER = """
+import json, os, sys, time
+from pipeline.training import fork_server
+def serve(connection):
+    os.umask(before := os.umask(0))
+    seen = dict(os.environ), os.getcwd(), before, sorted(os.sched_getaffinity(0)), os.getpgid(0)
+    connection.send(seen)
+    print("heard", connection.recv())
+    if os.environ.get("HOW") == "raise": raise ValueError("of no use")
+    if os.environ.get("HOW") == "hang": time.sleep(300)
+fork_server.serve = serve
+fork_server.main(int(sys.argv[1]), int(sys.argv[2]))
+"""
+"""A real server whose workers say what they see, and end as they are told."""
+STARTED = """
+import time
+from pipeline.search import forks
+forks.prestart()
+print(forks._shared._process.pid, flush=True)
+time.sleep({seconds})
+"""
+
+
+@pytest.fixture(autouse=True)
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(forks, "_shared", None)
+    monkeypatch.setattr(forks, "COMMAND", (sys.executable, "-c", SERVER))
+    yield
+    forks._end()
+
+
+def start(log: Path, **environment: str) -> tuple[Process, Connection]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = forks.fork(theirs, log, environment)
+    return process, Connection(ours.detach())
+
+
+def test_a_worker_is_as_if_this_process_had_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the server was started before all of this changed."""
+    monkeypatch.setenv("LATER", "no")
+    forks.prestart()
+    monkeypatch.setenv("LATER", "yes")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.chdir(tmp_path)
+    cores, umask = os.sched_getaffinity(0), os.umask(0o027)
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        process, connection = start(tmp_path / "log", OMP_NUM_THREADS="3")
+    finally:
+        os.umask(umask)
+        os.sched_setaffinity(0, cores)
+    with closing(connection):
+        environment, folder, mask, affinity, group = connection.recv()
+        connection.send("enough")
+        assert process.wait(PATIENCE_S) == 0
+    assert environment["LATER"] == "yes"
+    assert environment["OMP_NUM_THREADS"] == "3"
+    assert "secret" not in environment.values()
+    assert (folder, mask, affinity) == (str(tmp_path), 0o027, [min(cores)])
+    assert group == process.pid, "a group of its own, to be killed with what it starts"
+    assert (tmp_path / "log").read_text() == "heard enough\n"
+
+
+def test_how_a_worker_ended_is_known_and_why_is_in_its_log(tmp_path: Path) -> None:
+    process, connection = start(tmp_path / "log", HOW="raise")
+    with closing(connection):
+        connection.recv()
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.05)
+        connection.send("end")
+        assert process.wait(PATIENCE_S) == process.returncode == 1
+    assert (tmp_path / "log").read_text().strip().endswith("ValueError: of no use")
+
+
+def test_workers_are_forked_from_one_server_and_end_apart(tmp_path: Path) -> None:
+    one, other = start(tmp_path / "one", HOW="hang"), start(tmp_path / "other")
+    with closing(one[1]), closing(other[1]):
+        pids = [process.pid for process, _ in (one, other)]
+        assert len({psutil.Process(pid).ppid() for pid in pids}) == 1
+        assert one[0].kill_group() == -signal.SIGKILL
+        assert other[0].poll() is None
+        other[1].recv()
+        other[1].send("go")
+        assert other[0].wait(PATIENCE_S) == 0
+
+
+def test_with_a_killed_server_go_its_workers_and_the_next_has_another(tmp_path: Path) -> None:
+    process, connection = start(tmp_path / "log", HOW="hang")
+    with closing(connection):
+        connection.recv()
+        worker = psutil.Process(process.pid)
+        worker.parent().kill()  # type: ignore[union-attr]
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
+        assert not psutil.wait_procs([worker], timeout=10)[1]
+    assert process.kill_group() == -signal.SIGKILL, "said twice, it is dead once"
+    process, connection = start(tmp_path / "log")
+    with closing(connection):
+        connection.recv()
+        connection.send("again")
+        assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_server_that_cannot_start_says_why_in_the_workers_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forks, "COMMAND", (sys.executable, "-c", "raise SystemExit('no torch here')"))
+    process, connection = start(tmp_path / "log")
+    with closing(connection):
+        assert process.wait(PATIENCE_S) == 1
+        assert process.pid is None
+    assert "no torch here" in (tmp_path / "log").read_text()
+
+
+def test_a_forked_program_has_a_server_of_its_own(tmp_path: Path) -> None:
+    forks.prestart()
+    parents = forks._shared
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            process, connection = start(tmp_path / "log")
+            connection.recv()
+            os.write(write, json.dumps(psutil.Process(process.pid).ppid()).encode())
+            forks._end()
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with open(read) as pipe:
+        assert json.load(pipe) != parents._process.pid  # type: ignore[union-attr]
+    process, connection = start(tmp_path / "log")
+    with closing(connection):
+        connection.recv()
+        assert psutil.Process(process.pid).ppid() == parents._process.pid, "and ours lives on"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("seconds", [0, 300], ids=["ended", "killed"])
+@pytest.mark.parametrize("importing", [True, False], ids=["importing", "waiting"])
+def test_a_server_ends_with_its_program(seconds: int, importing: bool) -> None:
+    command = [sys.executable, "-c", STARTED.format(seconds=seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        pid = int(program.stdout.readline())
+        if seconds:
+            server = psutil.Process(pid)
+            if not importing:
+                until = time.monotonic() + PATIENCE_S
+                while signal.SIGCHLD not in _handled(server) and time.monotonic() < until:
+                    time.sleep(0.05)
+            program.kill()
+    if seconds:
+        assert not psutil.wait_procs([server], timeout=PATIENCE_S)[1]
+    else:
+        assert not psutil.pid_exists(pid), "it is gone when the program is"
+
+
+def _handled(process: psutil.Process) -> set[signal.Signals]:
+    """Signals that a process has handlers for (proc(5))."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    mask = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return {number for number in signal.Signals if mask >> (number - 1) & 1}
