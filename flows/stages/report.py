@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.leaderboard import leaderboard, to_csv
 from flows.stages.drift import DRIFT, ChampionDrift, drift_markdown, read_drift
@@ -12,7 +13,6 @@ from flows.stages.experiment import Experiment
 from flows.stages.explain import EXPLANATION, read_explanation
 from flows.stages.promote import Promotion
 from flows.stores import Stores
-from flows.workspace import Workspace
 from pipeline.evaluation.finalists import Evaluation
 from pipeline.files import write_atomic
 from pipeline.records import TrialRecord, read_records
@@ -20,6 +20,9 @@ from pipeline.redaction import redacted
 from pipeline.search.directory import SearchState, read_state
 from pipeline.search.progress import Progress
 from pipeline.text import markdown
+
+if TYPE_CHECKING:
+    from flows.report.material import Material
 
 SUMMARY = "summary.md"
 HISTORY = "history.svg"
@@ -37,6 +40,8 @@ def report_stage(
     stores: Stores,
 ) -> Path:
     """Write leaderboard and summary, and end the parent run with them."""
+    from flows.report.material import gather
+
     directory = experiment.workspace.search(state.id)
     state = read_state(directory) or state  # with the reason why it ended
     records = list(read_records(directory))
@@ -47,7 +52,8 @@ def report_stage(
     text = redacted(summary_markdown(state, records, evaluated.evaluation, promotion, moved))
     write_atomic(directory / SUMMARY, text.encode())
     evaluation = evaluated.evaluation
-    page, card = write_report(experiment.workspace, state, experiment.config.registered_model)
+    material = gather(experiment.workspace, state, experiment.config.registered_model)
+    page, card = _write_report(directory, material)
     _write_history(directory, records, f"{state.id}: {evaluation.metric} of {len(records)} trials")
     counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
     metrics = {
@@ -70,7 +76,7 @@ def report_stage(
     }
     files |= _write_explanation(directory)
     if experiment.config.tracking.plots:
-        files |= _write_plots(directory, state.id, records, evaluation.metric)
+        files |= _write_plots(directory, material, evaluation.metric)
     if moved is not None:
         files["report/drift.json"] = directory / DRIFT
         tags["automl.drift"] = moved.data.line
@@ -86,11 +92,11 @@ def _write_history(directory: Path, records: list[TrialRecord], heading: str) ->
     write_atomic(directory / HISTORY, picture(history(records, heading)).encode())
 
 
-def _write_plots(directory: Path, search: str, records: list[TrialRecord], metric: str) -> dict[str, Path]:
+def _write_plots(directory: Path, material: Material, metric: str) -> dict[str, Path]:
     """Optuna's plots by artifact path."""
     from pipeline.search.plots import plots
 
-    page = plots(directory, search, records, metric)
+    page = plots(directory, material.state.id, material.records, metric, material.importance)
     if page is None:
         return {}
     write_atomic(directory / PLOTS, page.encode())
@@ -113,13 +119,11 @@ def _write_explanation(directory: Path) -> dict[str, Path]:
     return files
 
 
-def write_report(workspace: Workspace, state: SearchState, model: str) -> tuple[Path, Path]:
-    """The HTML page and the winner's model card, in the search's folder."""
+def _write_report(directory: Path, material: Material) -> tuple[Path, Path]:
+    """The HTML page and the winner's model card."""
     from flows.report.card import model_card
-    from flows.report.material import gather
     from flows.report.page import render
 
-    directory, material = workspace.search(state.id), gather(workspace, state, model)
     write_atomic(directory / REPORT, render(material).encode())
     write_atomic(directory / CARD, model_card(material).encode())
     return directory / REPORT, directory / CARD

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from pipeline.records import TrialRecord
-from pipeline.search.importance import FAMILY, importances
+from pipeline.search.importance import FAMILY
 from pipeline.search.study import JOURNAL
 
 MOST: Final = 6
@@ -33,12 +33,19 @@ h2{{margin:2.5rem 0 0}}h3{{margin:1.5rem 0 0;font-size:1rem}}nav a{{margin-right
 """
 
 
-def plots(directory: Path, name: str, records: Iterable[TrialRecord], metric: str) -> str | None:
+def plots(
+    directory: Path,
+    name: str,
+    records: Iterable[TrialRecord],
+    metric: str,
+    shares: Mapping[str, Mapping[str, float]],
+) -> str | None:
     """The page; None where fewer trials ended than can be drawn.
 
     Args:
         directory: of the search.
         name: of the study.
+        shares: of each family's parameters, as `importances` gives them.
     """
     ended = {record.number: record for record in records if record.state != "FAIL"}
     complete = [record for record in ended.values() if record.state == "COMPLETE"]
@@ -48,7 +55,6 @@ def plots(directory: Path, name: str, records: Iterable[TrialRecord], metric: st
     study = optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(directory / JOURNAL))))
     families = sorted({record.family for record in complete})
     by_family = {f: _study(study, {n for n, record in ended.items() if record.family == f}, f) for f in families}
-    shares = importances(directory, name, ended.values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         sections = {"All families": list(_of_search(study, by_family, complete, metric))}
@@ -72,7 +78,7 @@ def _of_search(
     yield "Timeline", visualization.plot_timeline(study)
 
 
-def _of_family(study: optuna.Study, shares: dict[str, float], metric: str) -> Iterator[tuple[str, Figure]]:
+def _of_family(study: optuna.Study, shares: Mapping[str, float], metric: str) -> Iterator[tuple[str, Figure]]:
     yield "Curves", visualization.plot_intermediate_values(study)
     ranked = sorted(shares, key=lambda name: -shares[name])[:MOST]
     if not ranked:

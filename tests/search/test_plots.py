@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.config import SearchConfig
 from pipeline.records import TrialRecord
+from pipeline.search.importance import importances
 from pipeline.search.plots import plots
 from pipeline.search.study import OptunaSuggester, open_study
 from tests.tracking.records import record as make_record
@@ -35,8 +36,12 @@ def search(directory: Path, n_trials: int) -> list[TrialRecord]:
     return records
 
 
+def page_of(directory: Path, records: list[TrialRecord]) -> str | None:
+    return plots(directory, "digits-1", records, "accuracy", importances(directory, "digits-1", records))
+
+
 def test_every_family_has_its_plots_and_the_page_needs_no_network(tmp_path: Path) -> None:
-    page = plots(tmp_path, "digits-1", search(tmp_path, 40), "accuracy")
+    page = page_of(tmp_path, search(tmp_path, 40))
     assert page is not None
     assert "plotly.js v" in page
     titles = re.findall(r"<h[23][^>]*>([^<]*)<", page)
@@ -49,7 +54,7 @@ def test_every_family_has_its_plots_and_the_page_needs_no_network(tmp_path: Path
 
 def test_trials_are_drawn_with_their_family_and_by_the_number_they_have_everywhere(tmp_path: Path) -> None:
     records = search(tmp_path, 40)
-    page = plots(tmp_path, "digits-1", records, "accuracy")
+    page = page_of(tmp_path, records)
     assert page is not None
     _, first, overall, *sections = re.split(r'<h2 id="([^"]*)"', page)
     assert first == "All families"
@@ -62,11 +67,11 @@ def test_trials_are_drawn_with_their_family_and_by_the_number_they_have_everywhe
 
 
 def test_a_family_with_few_trials_has_its_curves_only(tmp_path: Path) -> None:
-    page = plots(tmp_path, "digits-1", search(tmp_path, 8), "accuracy")
+    page = page_of(tmp_path, search(tmp_path, 8))
     assert page is not None
     assert "Curves" in page
     assert "Importance (PED-ANOVA)" not in page
 
 
 def test_nothing_is_drawn_of_one_trial(tmp_path: Path) -> None:
-    assert plots(tmp_path, "digits-1", search(tmp_path, 1), "accuracy") is None
+    assert page_of(tmp_path, search(tmp_path, 1)) is None
