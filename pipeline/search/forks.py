@@ -104,6 +104,7 @@ class _ForkServer:
         """Processes whose pid is not known yet, in the order of asking."""
         self._alive: dict[int, Process] = {}
         ours, theirs = socket.socketpair()
+        self._last_words = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the server)
         with theirs:
             self._process = subprocess.Popen(
@@ -139,7 +140,8 @@ class _ForkServer:
             left = _SLICE_S if deadline is None else min(_SLICE_S, deadline - time.monotonic())
             if until() or left <= 0:
                 return
-            wait([self._connection], left)
+            with suppress(OSError):  # another thread has just buried it
+                wait([self._connection], left)
 
     def end(self) -> None:
         """Kill it; what it forked goes with it."""
@@ -162,19 +164,20 @@ class _ForkServer:
 
     def _bury(self) -> None:
         """It is dead, and so is what it forked: the kernel sees to that."""
-        self.gone = True
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_EXIT_S)
-        self._process.kill()
-        code = self._process.wait()
-        self._connection.close()
-        self._output.seek(0)
-        last_words = self._output.read()
-        self._output.close()
+        if not self.gone:
+            self.gone = True
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_EXIT_S)
+            self._process.kill()
+            self._process.wait()
+            self._connection.close()
+            self._output.seek(0)
+            self._last_words = self._output.read()
+            self._output.close()
         for process in self._asked:  # torch could not be imported, say
             with process.log.open("ab") as log:
-                log.write(last_words)
-            process.returncode = code
+                log.write(self._last_words)
+            process.returncode = self._process.returncode
         for process in self._alive.values():
             process.returncode = -signal.SIGKILL
         self._asked.clear()

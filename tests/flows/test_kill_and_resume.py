@@ -95,8 +95,13 @@ def test_a_killed_controller_takes_its_workers_along_and_is_resumed(
         assert [m.epoch for m in record.curve] == list(range(1, len(record.curve) + 1)), "no epoch twice, none missing"
 
 
-def test_a_killed_worker_costs_nothing_but_its_epoch(project: Project, running: subprocess.Popen[str]) -> None:
-    victim = workers_of(running.pid)[0]
+@pytest.mark.parametrize("whom", ["one worker", "the server that all are forked from"])
+def test_a_killed_worker_costs_nothing_but_its_epoch(
+    project: Project, running: subprocess.Popen[str], whom: str
+) -> None:
+    worker = workers_of(running.pid)[0]
+    victim = worker if whom == "one worker" else worker.parent()
+    assert victim is not None
     victim.send_signal(signal.SIGKILL)
     out, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 0, out + err
