@@ -27,7 +27,7 @@ _CREDENTIAL_PREFIXES: Final = ("MLFLOW_", "PREFECT_", "AWS_", "AZURE_", "GOOGLE_
 """Environment of the stores, which workers never speak to."""
 _LIBRARIES: Final = ("OMP", "MKL", "OPENBLAS")
 _EXIT_S: Final = 10.0
-"""How long a server that hung up may take to end."""
+"""How long a server may take to end, or to fork what is to be killed."""
 _SLICE_S: Final = 0.1
 """Another thread may have read the answer that this one waits for."""
 
@@ -66,7 +66,7 @@ class Process:
     @property
     def pid(self) -> int | None:
         """Waits until the server has forked it; None where it ended without."""
-        self._server.listen(lambda: self._known_pid is not None or self.returncode is not None, None)
+        self._come_to_be(None)
         return self._known_pid
 
     def poll(self) -> int | None:
@@ -87,10 +87,19 @@ class Process:
 
     def kill_group(self) -> int:
         """SIGKILL it and all that it started and that stayed in its process group; its exit code."""
-        if self.pid is not None:
+        if not self._come_to_be(_EXIT_S):
+            self._server.end()  # it hangs
+        if self._known_pid is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(self._known_pid, signal.SIGKILL)
         return self.wait()
+
+    def _come_to_be(self, timeout: float | None) -> bool:
+        def known() -> bool:
+            return self._known_pid is not None or self.returncode is not None
+
+        self._server.listen(known, timeout)
+        return known()
 
 
 class _ForkServer:

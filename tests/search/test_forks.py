@@ -137,6 +137,16 @@ def test_a_server_that_cannot_start_says_why_in_the_workers_log(
     assert "no torch here" in (tmp_path / "log").read_text()
 
 
+def test_a_server_that_hangs_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "COMMAND", (sys.executable, "-c", "import time; time.sleep(300)"))
+    monkeypatch.setattr(forks, "_EXIT_S", 0.2)
+    process, connection = start(tmp_path / "log")
+    with closing(connection):
+        assert process.kill_group() == -signal.SIGKILL
+    assert forks._shared is not None
+    assert forks._shared.gone, "the next worker gets another"
+
+
 def test_a_forked_program_has_a_server_of_its_own(tmp_path: Path) -> None:
     forks.prestart()
     parents = forks._shared
