@@ -86,7 +86,7 @@ class Run:
 
     def report(self, state: SearchState, progress: Progress, evaluated: Evaluated, promotion: Promotion) -> Result:
         with self._timed("report"):
-            path = stages.report_stage(self.experiment, state, progress, evaluated, promotion, self.stores)
+            path = stages.report_stage(self.experiment, state, evaluated, promotion, self.stores)
             directory, config = self.experiment.workspace.search(state.id), self.experiment.config
             outcome = stages.write_outcome(directory, config, evaluated, promotion, promotes=self.promotes)
             return Result(state, progress, evaluated.evaluation, promotion, path, outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,9 @@ from flows.stages.promote import Promotion
 from flows.stores import Stores
 from pipeline.evaluation.finalists import Evaluation
 from pipeline.files import write_atomic
-from pipeline.records import TrialRecord, read_records
+from pipeline.records import TrialRecord
 from pipeline.redaction import redacted
 from pipeline.search.directory import SearchState, read_state
-from pipeline.search.progress import Progress
 from pipeline.text import markdown
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ CARD = "model-card.md"
 def report_stage(
     experiment: Experiment,
     state: SearchState,
-    progress: Progress | None,
     evaluated: Evaluated,
     promotion: Promotion,
     stores: Stores,
@@ -44,7 +43,8 @@ def report_stage(
 
     directory = experiment.workspace.search(state.id)
     state = read_state(directory) or state  # with the reason why it ended
-    records = list(read_records(directory))
+    material = gather(experiment.workspace, state, experiment.config.registered_model)
+    records = material.records
     rows = leaderboard(records)
     write_atomic(directory / "leaderboard.csv", to_csv(rows).encode())
     write_atomic(directory / "leaderboard.json", json.dumps([row.model_dump() for row in rows]).encode())
@@ -52,7 +52,6 @@ def report_stage(
     text = redacted(summary_markdown(state, records, evaluated.evaluation, promotion, moved))
     write_atomic(directory / SUMMARY, text.encode())
     evaluation = evaluated.evaluation
-    material = gather(experiment.workspace, state, experiment.config.registered_model)
     page, card = _write_report(directory, material)
     _write_history(directory, records, f"{state.id}: {evaluation.metric} of {len(records)} trials")
     counts = {s: sum(r.state == s for r in records) for s in ("COMPLETE", "PRUNED", "FAIL")}
@@ -84,7 +83,7 @@ def report_stage(
     return directory / SUMMARY
 
 
-def _write_history(directory: Path, records: list[TrialRecord], heading: str) -> None:
+def _write_history(directory: Path, records: Sequence[TrialRecord], heading: str) -> None:
     """The report's chart of all trials, for those who look at it in MLflow or Prefect."""
     from flows.report.charts import history
     from flows.report.page import picture
@@ -131,7 +130,7 @@ def _write_report(directory: Path, material: Material) -> tuple[Path, Path]:
 
 def summary_markdown(
     state: SearchState,
-    records: list[TrialRecord],
+    records: Sequence[TrialRecord],
     evaluation: Evaluation,
     promotion: Promotion,
     moved: ChampionDrift | None,

@@ -25,7 +25,6 @@ from typing import Any, Final
 COMMAND: Final = (sys.executable, "-m", "pipeline.training.fork_server")
 _CREDENTIAL_PREFIXES: Final = ("MLFLOW_", "PREFECT_", "AWS_", "AZURE_", "GOOGLE_")
 """Environment of the stores, which workers never speak to."""
-_LIBRARIES: Final = ("OMP", "MKL", "OPENBLAS")
 _EXIT_S: Final = 10.0
 """How long a server may take to end, or to fork what is to be killed."""
 _SLICE_S: Final = 0.1
@@ -46,6 +45,11 @@ def fork(connection: socket.socket, log: Path, environment: Mapping[str, str]) -
         environment: is added to ours, less the stores' credentials.
     """
     return _server().fork(connection, log, _inherited() | {"environment": {**_environment(), **environment}})
+
+
+def thread_limits(n: int) -> dict[str, str]:
+    """Environment in which the libraries that compute start so many threads."""
+    return {f"{library}_NUM_THREADS": str(n) for library in ("OMP", "MKL", "OPENBLAS")}
 
 
 class Process:
@@ -123,7 +127,7 @@ class _ForkServer:
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()],
                 # torch reads these once; how many threads a worker has, it sets itself.
-                env=_environment() | {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES},
+                env=_environment() | thread_limits(1),
                 start_new_session=True,
             )
         self._connection = Connection(ours.detach())

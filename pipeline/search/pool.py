@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from pipeline.errors import SearchError
-from pipeline.search.forks import Process, fork
+from pipeline.search.forks import Process, fork, thread_limits
 from pipeline.training.calibration import CostClass
 from pipeline.training.config import TrainSettings, TrialConfig
 from pipeline.training.devices import Slot
@@ -165,7 +165,7 @@ class WorkerPool:
 
     def _start(self, slot: Slot) -> Worker:
         ours, theirs = socket.socketpair()
-        environment = {f"{library}_NUM_THREADS": str(slot.threads) for library in ("OMP", "MKL", "OPENBLAS")}
+        environment = thread_limits(slot.threads)
         if self._settings.deterministic:
             environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
         with theirs:

@@ -100,9 +100,8 @@ def _be_worker(connection: int, log: int, inherited: Mapping[str, Any], server: 
 
 
 def _die_with(server: int) -> None:
-    """Have the kernel kill this process when the server is gone (Linux prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Have the kernel kill this process when the server is gone (prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != server:
         os._exit(1)  # it went before the kernel knew whom to signal for
 

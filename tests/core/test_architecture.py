@@ -51,7 +51,7 @@ def test_only_the_evaluation_opens_the_sealed_test() -> None:
 
 
 def test_workers_load_no_store() -> None:
-    """The transitive imports of the worker's module within our own packages stay in its three rooms."""
+    """The transitive imports of what workers are forked from, within our own packages stay in its three rooms."""
     seen: set[str] = set()
     waiting = ["pipeline.training.fork_server"]
     while waiting:

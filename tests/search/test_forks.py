@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,11 +34,11 @@ fork_server.main(int(sys.argv[1]), int(sys.argv[2]))
 """
 """A real server whose workers say what they see, and end as they are told."""
 STARTED = """
-import time
+import sys
 from pipeline.search import forks
 forks.prestart()
 print(forks._shared._process.pid, flush=True)
-time.sleep({seconds})
+sys.stdin.read()
 """
 
 FORKING = """
@@ -59,11 +58,8 @@ print(parents, forks._shared._process.pid if forks._shared._process.poll() is No
 
 
 @pytest.fixture(autouse=True)
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(forks, "_shared", None)
+def server(monkeypatch: pytest.MonkeyPatch, fresh_server: None) -> None:
     monkeypatch.setattr(forks, "COMMAND", (sys.executable, "-c", SERVER))
-    yield
-    forks._end()
 
 
 def start(log: Path, **environment: str) -> tuple[Process, Connection]:
@@ -168,24 +164,24 @@ def test_a_forked_program_has_a_server_of_its_own() -> None:
     assert again == parents, "which lives on"
 
 
-@pytest.mark.parametrize("seconds", [0, 300], ids=["ended", "killed"])
-@pytest.mark.parametrize("importing", [True, False], ids=["importing", "waiting"])
-def test_a_server_ends_with_its_program(seconds: int, importing: bool) -> None:
-    command = [sys.executable, "-c", STARTED.format(seconds=seconds)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+@pytest.mark.parametrize("how", ["ends", "is killed"])
+@pytest.mark.parametrize("when", ["it imports", "it waits"])
+def test_a_server_ends_with_its_program(how: str, when: str) -> None:
+    command = [sys.executable, "-c", STARTED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdin is not None
         assert program.stdout is not None
-        pid = int(program.stdout.readline())
-        if seconds:
-            server = psutil.Process(pid)
-            if not importing:
-                until = time.monotonic() + PATIENCE_S
-                while signal.SIGCHLD not in _handled(server) and time.monotonic() < until:
-                    time.sleep(0.05)
+        server = psutil.Process(int(program.stdout.readline()))
+        until = time.monotonic() + PATIENCE_S
+        while when == "it waits" and signal.SIGCHLD not in _handled(server) and time.monotonic() < until:
+            time.sleep(0.05)
+        if how == "ends":
+            program.stdin.close()
+            program.wait(PATIENCE_S)
+            assert not server.is_running(), "it is gone when the program is"
+        else:
             program.kill()
-    if seconds:
-        assert not psutil.wait_procs([server], timeout=PATIENCE_S)[1]
-    else:
-        assert not psutil.pid_exists(pid), "it is gone when the program is"
+    assert not psutil.wait_procs([server], timeout=PATIENCE_S)[1]
 
 
 def _handled(process: psutil.Process) -> set[signal.Signals]:

@@ -37,7 +37,6 @@ CONTROLLER = """
 import sys, time
 from pathlib import Path
 from typing import Any
-from pipeline.search import forks
 from pipeline.search.pool import WorkerPool
 from pipeline.training.config import TrainSettings
 from pipeline.training.devices import Slot
@@ -53,14 +52,6 @@ with WorkerPool([Slot(0, "cpu", 1)], Path(sys.argv[1]), TrainSettings(metric="ac
 def pool(prepared: Path, tmp_path: Path) -> Iterator[WorkerPool]:
     with WorkerPool([SLOT], prepared, SETTINGS, tmp_path / "logs") as pool:
         yield pool
-
-
-@pytest.fixture
-def fresh_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Workers are not forked from the server that the other tests share."""
-    monkeypatch.setattr(forks, "_shared", None)
-    yield
-    forks._end()
 
 
 def hear(pool: WorkerPool, kind: type[Answer | Died], seconds: float = 60.0) -> list[tuple[Worker, Answer | Died]]:
@@ -191,7 +182,9 @@ def test_a_worker_that_cannot_start_ends_the_search_with_its_last_words(tmp_path
         hear(pool, Idle)
 
 
-def test_workers_see_no_credentials(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_see_no_credentials(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_server: None
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with WorkerPool([SLOT], prepared, SETTINGS, tmp_path / "logs") as pool:
