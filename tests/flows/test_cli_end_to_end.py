@@ -81,10 +81,10 @@ def told() -> Iterator[tuple[str, list[Any]]]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, told: tuple[str, list[Any]]) -> Project:
+    """Nothing is pruned: how many trials complete, and are no finalists, would be chance."""
     project = tabular_project(tmp_path_factory.mktemp("tabular"))
-    project.file.write_text(
-        f"{project.file.read_text()}notify: {{webhook: '{told[0]}'}}\nevaluate: {{conformal: 0.8}}\n"
-    )
+    searched = project.file.read_text().replace("search: {", "search: {pruner: none, ")
+    project.file.write_text(f"{searched}notify: {{webhook: '{told[0]}'}}\nevaluate: {{conformal: 0.8}}\n")
     return project
 
 

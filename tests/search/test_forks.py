@@ -72,8 +72,10 @@ def start(log: Path, **environment: str) -> tuple[Process, Connection]:
 def test_a_worker_is_as_if_this_process_had_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the server was started before all of this changed."""
     monkeypatch.setenv("LATER", "no")
+    monkeypatch.setenv("GONE", "not yet")
     forks.prestart()
     monkeypatch.setenv("LATER", "yes")
+    monkeypatch.delenv("GONE")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.chdir(tmp_path)
@@ -89,6 +91,7 @@ def test_a_worker_is_as_if_this_process_had_started_it(tmp_path: Path, monkeypat
         connection.send("enough")
         assert process.wait(PATIENCE_S) == 0
     assert environment["LATER"] == "yes"
+    assert "GONE" not in environment
     assert environment["OMP_NUM_THREADS"] == "3"
     assert "secret" not in environment.values()
     assert (folder, mask, affinity) == (str(tmp_path), 0o027, [min(cores)])
