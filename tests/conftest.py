@@ -4,6 +4,7 @@ exists."""
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,11 @@ def make_development(task: str = "multiclass", n: int = 240, n_numeric: int = 6,
 @pytest.fixture
 def development() -> Development:
     return make_development()
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Modules and tensors are made in float64: precise enough to tell equal from nearly equal."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

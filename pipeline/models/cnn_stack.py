@@ -24,8 +24,9 @@ from pipeline.models.cnn import CNN, FAMILY, CNNConfig, Convolution
 from pipeline.models.dropout import StackedDropout
 from pipeline.models.layers import unequal
 from pipeline.models.outline import outline
-from pipeline.models.stack import Stack
-from pipeline.models.stack_layers import ACTIVATION, BATCH_NORM_MOMENTUM, NORM_EPS, linear
+from pipeline.models.stack import Stack, differentiated
+from pipeline.models.stack_layers import ACTIVATION, linear
+from pipeline.models.stack_norms import BATCH_NORM_MOMENTUM, NORM_EPS
 
 
 def shape_class(config: CNNConfig, spec: DataSpec) -> Hashable:
@@ -143,8 +144,9 @@ class StackedCNN:
         centred_BKCW = (y_BKCW - mean_KC[:, :, None]) * valid_BK1W
         variance_KC = centred_BKCW.square().sum((0, 3)) / n_K1
         with torch.no_grad():
-            running_mean_KC.lerp_(mean_KC, BATCH_NORM_MOMENTUM)
-            running_variance_KC.lerp_(variance_KC * (n_K1 / (n_K1 - 1)), BATCH_NORM_MOMENTUM)
+            unbiased_KC = variance_KC * (n_K1 / (n_K1 - 1))
+            running_mean_KC.lerp_(mean_KC.to(running_mean_KC.dtype), BATCH_NORM_MOMENTUM)
+            running_variance_KC.lerp_(unbiased_KC.to(running_variance_KC.dtype), BATCH_NORM_MOMENTUM)
         scale_KC = (variance_KC + NORM_EPS).rsqrt() * gain_KC
         return (centred_BKCW * scale_KC[:, :, None] + bias_KC[:, :, None]).view_as(y)
 
@@ -186,5 +188,5 @@ STACK: Final = Stack(
         "cnn.head",
         "cnn.d_head",
     ),
-    forward=StackedCNN,
+    net=differentiated(StackedCNN),
 )

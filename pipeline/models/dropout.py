@@ -24,9 +24,9 @@ def _dropped(rate: float) -> int:
     return min(round(rate * _LEVELS), _LEVELS - 1)
 
 
-def _threshold(rate: float) -> int:
-    """Values whose bits, as a signed number, are below it are dropped."""
-    return _LOWEST + _dropped(rate)
+def _highest_dropped(rate: float) -> int:
+    """Values whose bits are, as a signed number, at most this are dropped."""
+    return _LOWEST + _dropped(rate) - 1
 
 
 def _scale(rate: float) -> float:
@@ -61,19 +61,22 @@ class Dropout(nn.Module):
             return x
         bits = _draw(x.numel(), x.device, None)
         bits = bits.view(x.shape[::-1]).t().contiguous() if self.by_unit else bits.view(x.shape)
-        return x * _mask(bits, _threshold(self.rate), _scale(self.rate), x.dtype)
+        return x * _mask(bits, _highest_dropped(self.rate), _scale(self.rate), x.dtype)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"
 
 
-def _mask(bits: Tensor, threshold: int | Tensor, scale: float | Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where the bits are below the threshold, else the scale.
+def _mask(
+    bits: Tensor, highest_dropped: int | Tensor, scale: float | Tensor, dtype: torch.dtype, into: Tensor | None = None
+) -> Tensor:
+    """0 where the bits are at most the highest that is dropped, else the scale.
 
     By arithmetic on floating-point numbers: torch compares int8 one by one and makes bool float as slowly (127,000
     values on one Zen 5 core: 48 and 57 us, all of this 25).
     """
-    return bits.to(dtype).sub_(threshold - 1).clamp_(0, 1).mul_(scale)
+    values = bits.to(dtype) if into is None else into.copy_(bits)
+    return values.sub_(highest_dropped).clamp_(0, 1).mul_(scale)
 
 
 class StackedDropout:
@@ -94,9 +97,12 @@ class StackedDropout:
         self, rates: Sequence[float], units: Sequence[int] | None, device: torch.device, *, n_layers: int = 1
     ) -> None:
         self._rates, self._units, self._n_layers = rates, units, n_layers
-        self._threshold_K11 = torch.tensor([_threshold(rate) for rate in rates], device=device)[:, None, None]
-        self.scale_K11 = torch.tensor([_scale(rate) for rate in rates], device=device)[:, None, None]
-        """What a member's kept values are multiplied by."""
+        self._highest_dropped_K11 = torch.tensor([_highest_dropped(rate) for rate in rates], device=device)[
+            :, None, None
+        ]
+        self._scale_K11 = torch.tensor([_scale(rate) for rate in rates], device=device)[:, None, None]
+        self._constants: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+        """Both, in types that were asked for."""
         self._bits: dict[tuple[int, int], _Bits] = {}
         self._drawn: list[Tensor] = []
         """Of the layers to come, the next one last."""
@@ -105,9 +111,28 @@ class StackedDropout:
         mask_KMN = self.mask((x_KMN.shape[1], x_KMN.shape[2]), x_KMN.dtype, generators)
         return x_KMN if mask_KMN is None else x_KMN * mask_KMN
 
-    def mask(self, shape: tuple[int, int], dtype: torch.dtype, generators: Sequence[torch.Generator]) -> Tensor | None:
+    def scale(self, dtype: torch.dtype) -> Tensor:
+        """What a member's kept values are multiplied by, ``(K, 1, 1)``."""
+        return self._as(dtype)[1]
+
+    def _as(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        if dtype not in self._constants:
+            self._constants[dtype] = self._highest_dropped_K11.to(dtype), self._scale_K11.to(dtype)
+        return self._constants[dtype]
+
+    def mask(
+        self,
+        shape: tuple[int, int],
+        dtype: torch.dtype,
+        generators: Sequence[torch.Generator],
+        into: Tensor | None = None,
+    ) -> Tensor | None:
         """What the next layer's values ``(K, *shape)`` are multiplied by: 0 or the scale; None where nothing is dropped
-        at all."""
+        at all.
+
+        Args:
+            into: memory of the mask, where it has a place already.
+        """
         if not any(self._rates):
             return None
         if not self._drawn:
@@ -115,10 +140,10 @@ class StackedDropout:
                 if len(self._bits) == _SHAPES_KEPT:
                     self._bits.pop(next(iter(self._bits)))
                 units = [shape[0]] * len(self._rates) if self._units is None else self._units
-                self._bits[shape] = _Bits(self._rates, units, shape, self._n_layers, self.scale_K11.device)
+                self._bits[shape] = _Bits(self._rates, units, shape, self._n_layers, self._scale_K11.device)
             self._drawn = self._bits[shape].draw(generators)
         # Layer by layer, each just before its use: all masks at once leave the cache before they are needed.
-        return _mask(self._drawn.pop(), self._threshold_K11.to(dtype), self.scale_K11.to(dtype), dtype)
+        return _mask(self._drawn.pop(), *self._as(dtype), dtype, into)
 
 
 class _Bits:

@@ -20,7 +20,7 @@ from pipeline.data.tensors import Inputs
 from pipeline.models.dropout import StackedDropout
 from pipeline.models.layers import unequal
 from pipeline.models.lstm import Cell, LSTMConfig, mirrored, pooled
-from pipeline.models.stack import Stack
+from pipeline.models.stack import Stack, differentiated
 
 
 def shape_class(config: LSTMConfig, spec: DataSpec) -> Hashable:
@@ -157,6 +157,6 @@ STACK: Final = Stack(
         "lstm.pooling",
         "lstm.d_projection",
     ),
-    forward=StackedLSTM,
+    net=differentiated(StackedLSTM),
     devices=frozenset({"cuda"}),
 )

@@ -10,23 +10,16 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
 from pipeline.models.dropout import StackedDropout
-from pipeline.models.encoders import SequenceEncoder, TabularEncoder, make_encoder
+from pipeline.models.encoders import ImageEncoder, TabularEncoder, make_encoder
 from pipeline.models.mlp import MLPConfig
-from pipeline.models.stack import Stack
-from pipeline.models.stack_layers import (
-    ACTIVATION,
-    BATCH_NORM_MOMENTUM,
-    NORM_EPS,
-    Layer,
-    dense,
-    linear,
-)
+from pipeline.models.stack import Stack, go_back
+from pipeline.models.stack_layers import DenseNet, Layer, Norm, computed_in, place, tensors_of
+from pipeline.models.stack_norms import BatchNorm, LayerNorm
 
 
 def shape_class(config: MLPConfig, spec: DataSpec) -> Hashable:
@@ -37,65 +30,53 @@ def shape_class(config: MLPConfig, spec: DataSpec) -> Hashable:
 
 
 class StackedMLP:
-    """The forward pass of a cohort of MLPs of one shape class."""
+    """A cohort of MLPs of one shape class: `StackedNet`."""
 
-    def __init__(self, configs: Sequence[MLPConfig], spec: DataSpec, device: torch.device) -> None:
-        self._config = configs[0]
-        self._widths = [config.width for config in configs]
-        rates = [config.dropout for config in configs]
-        self._dropout = StackedDropout(rates, self._widths, device, n_layers=self._config.n_layers)
-        self._width = max(self._widths)
+    def __init__(
+        self,
+        configs: Sequence[MLPConfig],
+        spec: DataSpec,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+    ) -> None:
+        device = next(iter(parameters.values())).device
+        self._n_members = len(configs)
         # Built for its constants and its parameter-free part; its own parameters are not used.
-        self._encoder = make_encoder(self._config, spec).to(device)
-        self._width_K11 = torch.tensor(self._widths, device=device)[:, None, None]
-        self._valid_KW1 = torch.arange(self._width, device=device)[:, None] < self._width_K11
-
-    def __call__(
-        self,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        inputs: Inputs,
-        generators: Sequence[torch.Generator] | None,
-    ) -> Tensor:
-        x_KDB = self._encode(parameters, inputs).transpose(1, 2)
-        config = self._config
-        if config.norm == "none" and not config.residual:
-            layers = [self._layer(f"blocks.{i}") for i in range(config.n_layers)]
-            return dense(x_KDB, parameters, [*layers, Layer("head")], self._dropout, generators).transpose(1, 2)
-        for i in range(config.n_layers):
-            y_KWB = self._block(x_KDB, parameters, buffers, f"blocks.{i}", generators)
-            x_KDB = x_KDB + y_KWB if config.residual and i > 0 else y_KWB
-        return linear(x_KDB, parameters, "head").transpose(1, 2)
-
-    def _layer(self, name: str) -> Layer:
-        """A block without a norm."""
-        return Layer(f"{name}.linear", self._config.activation, dropout=True)
-
-    def _block(
-        self,
-        x_KDB: Tensor,
-        parameters: Mapping[str, Tensor],
-        buffers: Mapping[str, Tensor],
-        name: str,
-        generators: Sequence[torch.Generator] | None,
-    ) -> Tensor:
-        """Linear, norm, activation and, while training, dropout."""
-        config = self._config
-        if config.norm == "none":
-            return dense(x_KDB, parameters, [self._layer(name)], self._dropout, generators)
-        y_KWB = linear(x_KDB, parameters, f"{name}.linear")
-        y_KWB = ACTIVATION[config.activation](
-            self._norm(y_KWB, parameters, buffers, f"{name}.norm", generators is not None)
+        self._encoder = make_encoder(configs[0], spec).to(device)
+        self._parameters = parameters
+        self._of_encoder = [parameter for name, parameter in parameters.items() if name.startswith("encoder.")]
+        self._encoded_KBD: Tensor | None = None
+        """In autograd, where the encoder has parameters; of the last training step."""
+        layers = _layers(configs, parameters, buffers)
+        tensors = tensors_of(layers, parameters)
+        self._net = DenseNet(
+            layers,
+            [None if tensor is None else tensor.detach() for tensor in tensors],
+            [place(tensor) for tensor in tensors],
+            StackedDropout([c.dropout for c in configs], [c.width for c in configs], device, n_layers=len(layers) - 1),
+            keeps_memory=True,
         )
-        return y_KWB if generators is None else self._dropout(y_KWB, generators)
+
+    def forward(self, inputs: Inputs, generators: Sequence[torch.Generator] | None) -> Tensor:
+        x_KBD = self._encode(self._parameters, inputs)
+        self._encoded_KBD = x_KBD if generators is not None and x_KBD.requires_grad else None
+        x_KDB = x_KBD.detach().to(computed_in(x_KBD)).transpose(1, 2)
+        return self._net.forward(x_KDB, generators, training=generators is not None).transpose(1, 2)
+
+    def backward(self, gradient_KBC: Tensor) -> None:
+        x_KBD, self._encoded_KBD = self._encoded_KBD, None
+        d_x_KDB, _ = self._net.backward(gradient_KBC.transpose(1, 2), to_input=x_KBD is not None)
+        if x_KBD is not None and d_x_KDB is not None:
+            go_back(x_KBD, d_x_KDB.transpose(1, 2).to(x_KBD.dtype), self._of_encoder)
 
     def _encode(self, parameters: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
-        K = len(self._widths)
+        K = self._n_members
         encoder = self._encoder
         if isinstance(encoder, TabularEncoder):
             return self._encode_table(encoder, parameters, inputs, K)
-        own = inputs.x.dim() > (4 if not isinstance(encoder, SequenceEncoder) else 3)
-        if not own:
+        if isinstance(encoder, ImageEncoder):
+            return inputs.x.flatten(-3).expand(K, -1, -1)
+        if inputs.x.dim() == 3:
             shared_BD: Tensor = encoder(inputs)
             return shared_BD.expand(K, -1, -1)
         B = inputs.x.shape[1]
@@ -126,35 +107,31 @@ class StackedMLP:
             parts.append(table_KLD.gather(1, index).view(K, B, -1))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
-    def _norm(
-        self, x_KWB: Tensor, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], name: str, training: bool
-    ) -> Tensor:
-        gain_KW, bias_KW = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
-        if self._config.norm == "batch":
-            return _batch_norm(x_KWB, gain_KW, bias_KW, buffers, name, training)
-        return self._layer_norm(x_KWB, gain_KW, bias_KW)
 
-    def _layer_norm(self, x_KWB: Tensor, gain_KW: Tensor, bias_KW: Tensor) -> Tensor:
-        """Over each member's true width. Padded units hold 0 before and, their gain and bias being 0, after; they are
-        masked all the same, because the mean would hand them a gradient."""
-        mean_K1B = (x_KWB * self._valid_KW1).sum(1, keepdim=True) / self._width_K11
-        centred_KWB = (x_KWB - mean_K1B) * self._valid_KW1
-        variance_K1B = centred_KWB.square().sum(1, keepdim=True) / self._width_K11
-        return centred_KWB * (variance_K1B + NORM_EPS).rsqrt() * gain_KW[:, :, None] + bias_KW[:, :, None]
+def _layers(
+    configs: Sequence[MLPConfig], parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
+) -> list[Layer]:
+    """`pipeline.models.mlp.Block` by block, and the head."""
+    config = configs[0]
+    width_K11 = torch.tensor([c.width for c in configs], device=next(iter(parameters.values())).device)[:, None, None]
 
+    def norm(name: str) -> Norm | None:
+        match config.norm:
+            case "none":
+                return None
+            case "batch":
+                return BatchNorm(name, parameters, buffers)
+            case "layer":
+                return LayerNorm(name, parameters, width_K11)
 
-def _batch_norm(
-    x_KWB: Tensor, gain_KW: Tensor, bias_KW: Tensor, buffers: Mapping[str, Tensor], name: str, training: bool
-) -> Tensor:
-    """torch's kernel over the K·W units of all members at once, as channels of one image of B pixels."""
-    mean_KW, variance_KW = buffers[f"{name}.running_mean"], buffers[f"{name}.running_var"]
-    normed = F.batch_norm(
-        x_KWB.reshape(1, -1, x_KWB.shape[2]), mean_KW.view(-1), variance_KW.view(-1), gain_KW.reshape(-1),
-        bias_KW.reshape(-1), training, BATCH_NORM_MOMENTUM, NORM_EPS,
-    )  # fmt: skip
-    if training:
-        buffers[f"{name}.num_batches_tracked"].add_(1)
-    return normed.view_as(x_KWB)
+    blocks = [
+        Layer(
+            f"blocks.{i}.linear", config.activation, dropout=True, norm=norm(f"blocks.{i}.norm"),
+            residual=config.residual and i > 0,
+        )
+        for i in range(config.n_layers)
+    ]  # fmt: skip
+    return [*blocks, Layer("head")]
 
 
 STACK: Final = Stack(
@@ -170,5 +147,5 @@ STACK: Final = Stack(
         "mlp.d_numeric_embedding",
         "mlp.d_embedding",
     ),
-    forward=StackedMLP,
+    net=StackedMLP,
 )

@@ -63,7 +63,7 @@ def _by_torch(a_KMN: Tensor, b_KNP: Tensor, into: Tensor | None) -> Tensor:
     """Into memory with gaps between the matrices torch multiplies pair after pair: small products are copied there."""
     if into is None:
         return torch.bmm(a_KMN, b_KNP)
-    if into.dtype != a_KMN.dtype or into[0].numel() <= _GAPS:
+    if into.dtype != a_KMN.dtype or (into.stride(0) * len(into) > into.numel() and into[0].numel() <= _GAPS):
         return into.copy_(torch.bmm(a_KMN, b_KNP))
     return torch.bmm(a_KMN, b_KNP, out=into)
 

@@ -1,6 +1,6 @@
 """The stacked learner: K trials of one shape class trained as one batched computation, each exactly as alone.
 
-All parameters lie in one ``(K, P)`` buffer; the stacked forward pass sees views of it, and the optimiser its rows. What
+All parameters lie in one ``(K, P)`` buffer; the stacked net sees views of it, and the optimiser its rows. What
 differs between members (rates, decay, dropout, smoothing, schedule, seed, data order, clipping) is a value a row; what
 would change the operations is the shape class. Axes: K members, B rows of a batch, C outputs, P parameters.
 """
@@ -133,7 +133,7 @@ class StackedLearner:
         """What is a value a member, as lists and tensors."""
         stack = FAMILIES[self._configs[0].family].stack
         assert stack is not None, "only families that stack come here"
-        self._forward = stack.forward([c.model for c in self._configs], self._spec, self._device)
+        self._net = stack.net([c.model for c in self._configs], self._spec, self._parameters, self._buffers)
         chosen = [c.optimisation for c in self._configs]
         self._l1 = self._column([c.l1 for c in chosen]) if any(c.l1 for c in chosen) else None
         clips = [c.clip_norm for c in chosen]
@@ -155,33 +155,23 @@ class StackedLearner:
     def train_epoch(self) -> Tensor:
         losses: list[Tensor] = []
         sizes: list[int] = []
-        leaves = list(self._parameters.values())
         for rows, target_KB in self._batches():
             inputs, own_K1 = self._gather(self._train.inputs, rows), None
             if self._augmenter is not None:
                 x, own_K1 = self._augmenter(inputs.x, self._steps)
                 inputs = inputs._replace(x=x)
             with self._autocast:
-                outputs_KBC = self._forward(self._parameters, self._buffers, inputs, self._generators)
-                losses_K = self._loss(outputs_KBC, target_KB, own_K1)
-            # Of a sum: gradients of several values at once would import sympy, and check its shapes at every step.
-            self._keep_gradients(leaves, torch.autograd.grad(losses_K.sum(), leaves))
+                outputs_KBC = self._net.forward(inputs, self._generators)
+                losses_K, gradient_KBC = self._loss.descend(outputs_KBC, target_KB, own_K1)
+            self._net.backward(gradient_KBC)
             self._shape_gradient()
             self._optimizer.step(self._rates())
             for k in range(self.size):
                 self._steps[k] += 1
-            losses.append(losses_K.detach())
+            losses.append(losses_K)
             sizes.append(target_KB.shape[1])
         losses_KS = torch.stack(losses, dim=1).cpu()  # S steps
         return (losses_KS * torch.tensor(sizes)).sum(1) / sum(sizes)
-
-    def _keep_gradients(self, leaves: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-        """Into the optimiser's buffer, where a layer has not put them there itself."""
-        places = [p.grad for p in leaves if p.grad is not None]
-        elsewhere = [(p, g) for p, g in zip(places, gradients, strict=True) if p.data_ptr() != g.data_ptr()]
-        if elsewhere:
-            own, found = zip(*elsewhere, strict=True)
-            torch._foreach_copy_(own, found)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows ``(K * B,)``, member after member, and their targets ``(K, B)`` or ``(K, B, H)``, each member in its own
@@ -237,7 +227,7 @@ class StackedLearner:
         rows = max(1, EVALUATION_VALUES // max(1, part.inputs.x[0].numel() * self.size))
         with self._autocast:
             chunks = [
-                self._forward(self._parameters, self._buffers, self._gather(part.inputs, chunk.flatten()), None)
+                self._net.forward(self._gather(part.inputs, chunk.flatten()), None)
                 for chunk in torch.split(rows_KM.to(self._device), rows, dim=1)
             ]
         return torch.cat(chunks, dim=1).to(self._flat.dtype)
@@ -247,10 +237,7 @@ class StackedLearner:
         values = part.inputs.x[0].numel() * self.size
         rows = max(1, EVALUATION_VALUES // max(1, values))
         with self._autocast:
-            chunks = [
-                self._forward(self._parameters, self._buffers, part.inputs.take(slice(i, i + rows)), None)
-                for i in range(0, len(part), rows)
-            ]
+            chunks = [self._net.forward(part.inputs.take(slice(i, i + rows)), None) for i in range(0, len(part), rows)]
         return torch.cat(chunks, dim=1).to(self._flat.dtype)
 
     def losses(self, outputs_KNC: Tensor, target_N: Tensor) -> Tensor:

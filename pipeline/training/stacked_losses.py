@@ -5,13 +5,12 @@ Axes: K members, B rows, C classes, H values that are forecast.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pipeline.data.spec import DataSpec
 from pipeline.training.augmentation import partners
@@ -39,8 +38,8 @@ class StackedLoss:
             by_member = [alike if w is None else w for w in weights]
             self._weights_KC = torch.tensor(by_member, dtype=dtype, device=device)
 
-    def __call__(self, outputs_KBC: Tensor, target_KB: Tensor, own_K1: Tensor | None = None) -> Tensor:
-        """What the members descend, ``(K,)``: the mean over their rows.
+    def descend(self, outputs_KBC: Tensor, target_KB: Tensor, own_K1: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the members descend, ``(K,)``, the mean over their rows, and its gradient to the outputs.
 
         Args:
             outputs_KBC: ``(K, B, C)``; of forecasts ``(K, B, H)``.
@@ -49,23 +48,28 @@ class StackedLoss:
         """
         if own_K1 is None:
             return self._mean(outputs_KBC, target_KB, None)
-        own = self._mean(outputs_KBC, target_KB, own_K1)
-        return own + self._mean(outputs_KBC, partners(target_KB), 1 - own_K1)
+        own_K, to_own_KBC = self._mean(outputs_KBC, target_KB, own_K1)
+        other_K, to_other_KBC = self._mean(outputs_KBC, partners(target_KB), 1 - own_K1)
+        return own_K + other_K, to_own_KBC + to_other_KBC
 
     def unweighted(self, outputs_KBC: Tensor, target_KB: Tensor) -> Tensor:
         """The same without smoothing and weights: what validation reports, ``(K,)``."""
         return self._rows(outputs_KBC, target_KB, None).mean(1)
 
-    def _mean(self, outputs_KBC: Tensor, target_KB: Tensor, weight_KB: Tensor | None) -> Tensor:
-        """The mean over the rows, each with its weight."""
+    def _mean(self, outputs_KBC: Tensor, target_KB: Tensor, weight_KB: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The mean over the rows, each with its weight, and its gradient."""
         if self._weights_KC is not None:
             by_class_KB = self._weights_KC.gather(1, target_KB)
             weight_KB = by_class_KB if weight_KB is None else weight_KB * by_class_KB
         if self._name == "cross_entropy":
-            loss: Tensor = _CrossEntropy.apply(outputs_KBC, target_KB, self._smoothing_K1, weight_KB)  # type: ignore[no-untyped-call]
-            return loss
-        losses_KB = self._rows(outputs_KBC, target_KB, self._smoothing_K1)
-        return (losses_KB if weight_KB is None else losses_KB * weight_KB).mean(1)
+            return _cross_entropy(outputs_KBC, target_KB, self._smoothing_K1, weight_KB)
+        with torch.enable_grad():
+            outputs_KBC = outputs_KBC.detach().requires_grad_()
+            losses_KB = self._rows(outputs_KBC, target_KB, self._smoothing_K1)
+            losses_K = (losses_KB if weight_KB is None else losses_KB * weight_KB).mean(1)
+        # Of a sum: gradients of several values at once would import sympy, and check its shapes at every step.
+        (gradient_KBC,) = torch.autograd.grad(losses_K.sum(), outputs_KBC)
+        return losses_K.detach(), gradient_KBC
 
     def _rows(self, outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor | None) -> Tensor:
         """Each member's loss of each row, ``(K, B)``."""
@@ -78,39 +82,31 @@ class StackedLoss:
         return regression(outputs_KBC[:, :, 0], target_KB, reduction="none")
 
 
-class _CrossEntropy(torch.autograd.Function):
-    """Mean of the rows' cross entropies, each with its weight, and its gradient.
+def _cross_entropy(
+    outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor | None, weight_KB: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Mean of the rows' cross entropies, each with its weight, and its gradient: of a row's outputs their softmax less
+    what it should be, 1 at the true class, smoothed. By hand, because that is a handful of operations and autograd's a
+    dozen."""
+    log_p_KCB = _log_softmax(outputs_KBC)
+    _, losses_KB = _cross_entropies(log_p_KCB, target_KB, smoothing_K1)
+    K, C, B = log_p_KCB.shape
+    gradient_KCB = log_p_KCB.exp()
+    true_K11 = _minus_one(gradient_KCB.dtype, gradient_KCB.device)
+    if smoothing_K1 is not None:
+        true_K11 = (smoothing_K1 - 1)[:, :, None].to(gradient_KCB.dtype)
+        gradient_KCB -= (smoothing_K1 / C)[:, :, None]
+    gradient_KCB.scatter_add_(1, target_KB[:, None], true_K11.expand(K, 1, B))
+    if weight_KB is not None:
+        losses_KB = losses_KB * weight_KB
+        gradient_KCB *= weight_KB[:, None]
+    gradient_KCB /= B
+    return losses_KB.mean(1), gradient_KCB.transpose(1, 2).to(outputs_KBC.dtype)
 
-    By hand, because that is a handful of operations and autograd's a dozen.
-    """
 
-    @staticmethod
-    def forward(
-        ctx: Any, outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor | None, weight_KB: Tensor | None
-    ) -> Tensor:
-        log_p_KCB = _log_softmax(outputs_KBC)
-        _, losses_KB = _cross_entropies(log_p_KCB, target_KB, smoothing_K1)
-        if weight_KB is not None:
-            losses_KB = losses_KB * weight_KB
-        ctx.dtype = outputs_KBC.dtype
-        ctx.save_for_backward(log_p_KCB, target_KB, smoothing_K1, weight_KB)
-        return losses_KB.mean(1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient_K: Tensor) -> tuple[Tensor | None, ...]:
-        """Of a row's outputs: their softmax less what it should be (1 at the true class, smoothed)."""
-        log_p_KCB, target_KB, smoothing_K1, weight_KB = ctx.saved_tensors
-        C, B = log_p_KCB.shape[1:]
-        gradient_KCB = log_p_KCB.exp()
-        true_K11 = gradient_KCB.new_full((1, 1, 1), -1.0)
-        if smoothing_K1 is not None:
-            true_K11 = (smoothing_K1 - 1)[:, :, None]
-            gradient_KCB -= (smoothing_K1 / C)[:, :, None]
-        gradient_KCB.scatter_add_(1, target_KB[:, None], true_K11.to(gradient_KCB.dtype).expand(len(target_KB), 1, B))
-        scale_K11 = (gradient_K / B)[:, None, None]
-        gradient_KCB *= scale_K11 if weight_KB is None else scale_K11 * weight_KB[:, None]
-        return gradient_KCB.transpose(1, 2).to(ctx.dtype), None, None, None
+@functools.cache
+def _minus_one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.full((1, 1, 1), -1.0, dtype=dtype, device=device)
 
 
 def _log_softmax(outputs_KBC: Tensor) -> Tensor:
@@ -123,5 +119,5 @@ def _log_softmax(outputs_KBC: Tensor) -> Tensor:
 
 def _cross_entropies(log_p_KCB: Tensor, target_KB: Tensor, smoothing_K1: Tensor | None) -> tuple[Tensor, Tensor]:
     """Each row's cross entropy, ``(K, B)``, without and with label smoothing."""
-    true_KB = F.nll_loss(log_p_KCB, target_KB, reduction="none")
+    true_KB = -log_p_KCB.gather(1, target_KB[:, None])[:, 0]
     return true_KB, true_KB if smoothing_K1 is None else torch.lerp(true_KB, -log_p_KCB.mean(1), smoothing_K1)

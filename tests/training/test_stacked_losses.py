@@ -46,7 +46,7 @@ def members(name: ClassLoss, *, smoothing: bool, weights: bool) -> list[Optimisa
 def outputs_and_target() -> tuple[Tensor, Tensor]:
     """Outputs with the rows last in memory, as dense stacks give them."""
     generator = torch.Generator().manual_seed(0)
-    outputs = torch.randn(N_MEMBERS, N_CLASSES, N_ROWS, generator=generator).transpose(1, 2).requires_grad_()
+    outputs = torch.randn(N_MEMBERS, N_CLASSES, N_ROWS, generator=generator).transpose(1, 2)
     return outputs, torch.randint(N_CLASSES, (N_MEMBERS, N_ROWS), generator=generator)
 
 
@@ -56,10 +56,9 @@ def outputs_and_target() -> tuple[Tensor, Tensor]:
 def test_every_member_has_its_own_loss_and_gradient(name: ClassLoss, smoothing: bool, weights: bool) -> None:
     configs = members(name, smoothing=smoothing, weights=weights)
     outputs, target = outputs_and_target()
-    together = StackedLoss(configs, classes(), CPU)(outputs, target)
-    (gradient,) = torch.autograd.grad(together.sum(), outputs)
+    together, gradient = StackedLoss(configs, classes(), CPU).descend(outputs, target)
     for k, config in enumerate(configs):
-        own = outputs[k].detach().requires_grad_()
+        own = outputs[k].clone().requires_grad_()
         alone = training_loss(config, classes(), CPU)(own, target[k])
         alone.backward()
         assert own.grad is not None
@@ -74,11 +73,12 @@ def test_rows_that_are_mixed_count_for_both_of_their_targets(name: ClassLoss, we
     outputs, target = outputs_and_target()
     share = torch.tensor([1.0, 0.7, 0.2])
     loss = StackedLoss(configs, classes(), CPU)
-    mixed = loss(outputs, target, share[:, None])
-    (gradient,) = torch.autograd.grad(mixed.sum(), outputs, retain_graph=True)
-    expected = share * loss(outputs, target) + (1 - share) * loss(outputs, partners(target))
-    torch.testing.assert_close(mixed, expected)
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), outputs)[0])
+    mixed, gradient = loss.descend(outputs, target, share[:, None])
+    own, to_own = loss.descend(outputs, target)
+    other, to_other = loss.descend(outputs, partners(target))
+    torch.testing.assert_close(mixed, share * own + (1 - share) * other)
+    share = share[:, None, None]
+    torch.testing.assert_close(gradient, share * to_own + (1 - share) * to_other)
 
 
 @pytest.mark.parametrize("name", ["mse", "mae", "huber"])
@@ -87,26 +87,24 @@ def test_so_do_the_errors_of_quantities(name: Literal["mse", "mae", "huber"]) ->
     generator = torch.Generator().manual_seed(0)
     outputs = 2 * torch.randn(N_MEMBERS, N_ROWS, 1, generator=generator)
     target = torch.randn(N_MEMBERS, N_ROWS, generator=generator)
-    together = StackedLoss([config] * N_MEMBERS, quantity(), CPU)(outputs, target)
-    alone = [training_loss(config, quantity(), CPU)(o, t) for o, t in zip(outputs, target, strict=True)]
-    torch.testing.assert_close(together, torch.stack(alone))
+    together, gradient = StackedLoss([config] * N_MEMBERS, quantity(), CPU).descend(outputs, target)
+    outputs.requires_grad_()
+    alone = torch.stack([training_loss(config, quantity(), CPU)(o, t) for o, t in zip(outputs, target, strict=True)])
+    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(gradient, torch.autograd.grad(alone.sum(), outputs)[0])
 
 
 def test_validation_knows_neither_smoothing_nor_weights() -> None:
     configs = members("cross_entropy", smoothing=True, weights=True)
     outputs, target = outputs_and_target()
-    plain = [plain_loss(c, classes(), CPU)(o, t) for c, o, t in zip(configs, outputs.detach(), target, strict=True)]
-    torch.testing.assert_close(
-        StackedLoss(configs, classes(), CPU).unweighted(outputs.detach(), target), torch.stack(plain)
-    )
+    plain = [plain_loss(c, classes(), CPU)(o, t) for c, o, t in zip(configs, outputs, target, strict=True)]
+    torch.testing.assert_close(StackedLoss(configs, classes(), CPU).unweighted(outputs, target), torch.stack(plain))
 
 
 def test_in_a_narrow_type_the_loss_is_computed_in_a_wide_one() -> None:
     torch.set_default_dtype(torch.float32)
     outputs, target = outputs_and_target()
-    narrow = outputs.detach().to(torch.bfloat16).requires_grad_()
+    loss = StackedLoss(members("cross_entropy", smoothing=True, weights=True), classes(), CPU)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = StackedLoss(members("cross_entropy", smoothing=True, weights=True), classes(), CPU)(narrow, target)
-    assert loss.dtype == torch.float32
-    (gradient,) = torch.autograd.grad(loss.sum(), narrow)
-    assert gradient.dtype == torch.bfloat16
+        losses, gradient = loss.descend(outputs.to(torch.bfloat16), target)
+    assert (losses.dtype, gradient.dtype) == (torch.float32, torch.bfloat16)
