@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
@@ -93,6 +96,19 @@ def test_a_gradient_is_laid_out_as_its_input(rows_last: bool) -> None:
     assert torch.autograd.gradcheck(layer, x_KDB.requires_grad_())
     (gradient_KDB,) = torch.autograd.grad(layer(x_KDB).sum(), x_KDB)
     assert gradient_KDB.stride() == x_KDB.stride()
+
+
+def test_what_a_pass_kept_goes_with_its_output() -> None:
+    """Nothing waits for the garbage collector, which looks at tensors rarely and counts them as small."""
+    parameters = {"l.weight": made(K, W, D).requires_grad_(), "l.bias": made(K, W)}
+    gc.disable()
+    try:
+        out_KWB = linear(made(K, D, B), parameters, "l", "relu")
+        kept = weakref.ref(out_KWB.grad_fn.net)  # type: ignore[union-attr]
+        del out_KWB
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_under_autocast_gradients_come_back_in_the_parameters_own_type() -> None:
