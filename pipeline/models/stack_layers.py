@@ -116,7 +116,7 @@ class DenseNet:
         """``(K, W, B)``, of the last layer's W units; products are in the type of what comes in.
 
         Args:
-            generators: given to drop out, one a member.
+            generators: given to drop out, one a member; by all training passes of a net or by none.
             training: there will be a way back.
         """
         dtype, passes = x_KDB.dtype, self._passes_of(x_KDB.shape[2], training)
@@ -130,8 +130,6 @@ class DenseNet:
             own.before, y_KWB = _activated(layer.activation, z_KWB)
             if layer.dropout and self._dropout is not None and generators is not None:
                 y_KWB = self._dropped(self._dropout, generators, layer, own, y_KWB)
-            else:
-                own.mask = None
             x_KDB = x_KDB + y_KWB if layer.residual else y_KWB
         return x_KDB
 

@@ -46,6 +46,8 @@ class Together:
     def step_is_the_modules(self, inputs_K: Sequence[Inputs], **tolerance: float) -> None:
         """A training step, each member on rows of its own."""
         outputs_KBC = self.net.forward(Inputs(*map(stacked, zip(*inputs_K, strict=True))), self.generators)
+        assert not outputs_KBC.requires_grad
+        self.evaluation_is_the_modules(inputs_K[0], **tolerance)  # leaves the step as it is
         wanted_KBC = torch.stack([module.train()(x) for module, x in zip(self.modules, inputs_K, strict=True)])
         torch.testing.assert_close(outputs_KBC, wanted_KBC.detach(), **tolerance)
         gradient_KBC = torch.randn(wanted_KBC.shape, dtype=wanted_KBC.dtype)
@@ -61,6 +63,14 @@ class Together:
         for name, buffer in self.buffers.items():
             of_modules = [module.get_buffer(name) for module in self.modules]
             torch.testing.assert_close(buffer, padded(of_modules), **tolerance)
+
+    def evaluation_is_the_modules(self, shared: Inputs, **tolerance: float) -> None:
+        """Of rows that are the same for all, twice: what one gave is not the memory of the other."""
+        with torch.inference_mode():
+            outputs_KBC = self.net.forward(shared, None)
+            self.net.forward(shared._replace(x=shared.x + 1), None)
+            wanted_KBC = torch.stack([module.eval()(shared) for module in self.modules])
+        torch.testing.assert_close(outputs_KBC, wanted_KBC, **tolerance)
 
 
 def padded(tensors: Sequence[Tensor]) -> Tensor:
@@ -95,17 +105,13 @@ def inputs(spec: DataSpec, n_members: int, rows: slice) -> list[Inputs]:
 @pytest.mark.parametrize("seed", range(12))
 @each_case
 def test_outputs_gradients_and_buffers_are_the_modules(name: str, kind: str, seed: int) -> None:
-    """Step after step, of more rows and of fewer, whatever is evaluated in between."""
+    """Step after step, of more rows and of fewer, with evaluations in between."""
     spec = SPECS[kind]
     configs = members(name, spec, seed)
     together = Together(name, spec, configs)
     for rows in (slice(0, 8), slice(8, 13), slice(4, 12)):
         together.step_is_the_modules(inputs(spec, len(configs), rows), atol=1e-9, rtol=1e-9)
-        shared = make_batch(spec).inputs
-        with torch.inference_mode():
-            outputs_KBC = together.net.forward(shared, None)
-            wanted_KBC = torch.stack([module.eval()(shared) for module in together.modules])
-        torch.testing.assert_close(outputs_KBC, wanted_KBC, atol=1e-9, rtol=1e-9)
+    together.evaluation_is_the_modules(make_batch(spec).inputs, atol=1e-9, rtol=1e-9)
 
 
 @each_case

@@ -88,6 +88,7 @@ def test_so_do_the_errors_of_quantities(name: Literal["mse", "mae", "huber"]) ->
     outputs = 2 * torch.randn(N_MEMBERS, N_ROWS, 1, generator=generator)
     target = torch.randn(N_MEMBERS, N_ROWS, generator=generator)
     together, gradient = StackedLoss([config] * N_MEMBERS, quantity(), CPU).descend(outputs, target)
+    assert not together.requires_grad, "a step's losses keep no graph"
     outputs.requires_grad_()
     alone = torch.stack([training_loss(config, quantity(), CPU)(o, t) for o, t in zip(outputs, target, strict=True)])
     torch.testing.assert_close(together, alone)
