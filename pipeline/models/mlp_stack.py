@@ -59,7 +59,8 @@ class StackedMLP:
 
     def forward(self, inputs: Inputs, generators: Sequence[torch.Generator] | None) -> Tensor:
         x_KBD = self._encode(self._parameters, inputs)
-        self._encoded_KBD = x_KBD if generators is not None and x_KBD.requires_grad else None
+        if generators is not None:
+            self._encoded_KBD = x_KBD if x_KBD.requires_grad else None
         x_KDB = x_KBD.detach().to(computed_in(x_KBD)).transpose(1, 2)
         return self._net.forward(x_KDB, generators, training=generators is not None).transpose(1, 2)
 

@@ -68,7 +68,8 @@ class Differentiated:
 
     def forward(self, inputs: Inputs, generators: Sequence[torch.Generator] | None) -> Tensor:
         outputs_KBC = self._forward(self._parameters, self._buffers, inputs, generators)
-        self._outputs_KBC = None if generators is None else outputs_KBC
+        if generators is not None:
+            self._outputs_KBC = outputs_KBC
         return outputs_KBC.detach()
 
     def backward(self, gradient_KBC: Tensor) -> None:

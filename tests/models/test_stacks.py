@@ -47,8 +47,8 @@ class Together:
         """A training step, each member on rows of its own."""
         outputs_KBC = self.net.forward(Inputs(*map(stacked, zip(*inputs_K, strict=True))), self.generators)
         assert not outputs_KBC.requires_grad
-        self.evaluation_is_the_modules(inputs_K[0], **tolerance)  # leaves the step as it is
         wanted_KBC = torch.stack([module.train()(x) for module, x in zip(self.modules, inputs_K, strict=True)])
+        self.evaluation_is_the_modules(inputs_K[0], **tolerance)  # leaves the step as it is
         torch.testing.assert_close(outputs_KBC, wanted_KBC.detach(), **tolerance)
         gradient_KBC = torch.randn(wanted_KBC.shape, dtype=wanted_KBC.dtype)
         given_KBC = gradient_KBC.clone()
