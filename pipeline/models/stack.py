@@ -28,7 +28,7 @@ class StackedNet(Protocol):
     in memory; each parameter's `grad` is the place of its gradient."""
 
     def forward(self, inputs: Inputs, generators: Sequence[torch.Generator] | None) -> Tensor:
-        """Outputs ``(K, B, C)``, outside of autograd; those of a training step hold until the next one.
+        """Outputs ``(K, B, C)``, outside of autograd; those of a training step hold until it is gone back.
 
         Args:
             inputs: with a member axis in front, ``(K, B, …)``, or without one where all members see the same rows.

@@ -8,14 +8,22 @@ import pytest
 
 from pipeline.config import Budget, SearchConfig
 from pipeline.models import FAMILIES
+from pipeline.search import asking
 from pipeline.search.asking import KNOWN_A_TRIAL, Asker
 from pipeline.search.progress import Progress
 from pipeline.search.study import N_STARTUP, OptunaSuggester, open_study
 from pipeline.training.config import OptimisationConfig, TrialConfig
+from tests.patience import PATIENCE_S
 from tests.search.fakes import FakePool, MemorySink, Script
 from tests.search.searches import DEADLY, FIRST, Search, scripts
 
 GAINS = {1: 1.0, 4: 3.0}
+
+
+@pytest.fixture(autouse=True)
+def asking_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After how many trials the controller looks up from asking would hang on how busy this machine is."""
+    monkeypatch.setattr(asking, "SLICE_S", PATIENCE_S)
 
 
 def test_trials_of_one_shape_train_together_where_that_was_measured_to_pay(search: Search) -> None:
