@@ -102,8 +102,10 @@ def pooled(x_BTD: Tensor, valid_BT: Tensor | None, last_B: Tensor, config: LSTMC
         case "last":
             # A slice's gradient is a copy, that of picked steps is added up one by one.
             rows = torch.arange(len(x_BTD), device=x_BTD.device)
-            ahead_BD, back_BD = x_BTD[:, -1] if valid_BT is None else x_BTD[rows, last_B], x_BTD[:, 0]
-            return torch.cat([ahead_BD[:, : config.d_hidden], back_BD[:, config.d_hidden :]], dim=1)
+            ahead_BD = x_BTD[:, -1] if valid_BT is None else x_BTD[rows, last_B]
+            if not config.bidirectional:  # even of no values at all the gradient would be zeros for all steps
+                return ahead_BD
+            return torch.cat([ahead_BD[:, : config.d_hidden], x_BTD[:, 0, config.d_hidden :]], dim=1)
         case "mean":
             if valid_BT is None:
                 return x_BTD.mean(1)
