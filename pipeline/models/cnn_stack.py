@@ -25,7 +25,7 @@ from pipeline.models.dropout import StackedDropout
 from pipeline.models.layers import unequal
 from pipeline.models.outline import outline
 from pipeline.models.stack import Stack, differentiated
-from pipeline.models.stack_layers import ACTIVATION, linear
+from pipeline.models.stack_layers import ACTIVATION, Layer, dense
 from pipeline.models.stack_norms import BATCH_NORM_MOMENTUM, NORM_EPS
 
 
@@ -59,11 +59,12 @@ class StackedCNN:
             convolution = cast(Convolution, module)
             x, lengths_KB = self._convolve(x, lengths_KB, convolution, parameters, buffers, i, generators is not None)
         x_KDB = self._read(x, lengths_KB).transpose(1, 2)
+        layers = [Layer("head")]
         if self._config.d_head:
-            x_KDB = linear(x_KDB, parameters, "dense.0", self._config.activation)
-        if generators is not None:
+            layers.insert(0, Layer("dense.0", self._config.activation, dropout=True))
+        elif generators is not None:
             x_KDB = self._dropout(x_KDB, generators)
-        return linear(x_KDB, parameters, "head").transpose(1, 2)
+        return dense(x_KDB, parameters, layers, self._dropout, generators).transpose(1, 2)
 
     def _lay_out(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """The members' rows as groups of channels ``(B, K·C, H, W)``, or ``(B, C, H, W)`` where they are the same; and

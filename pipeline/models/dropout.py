@@ -97,10 +97,8 @@ class StackedDropout:
         self, rates: Sequence[float], units: Sequence[int] | None, device: torch.device, *, n_layers: int = 1
     ) -> None:
         self._rates, self._units, self._n_layers = rates, units, n_layers
-        self._highest_dropped_K11 = torch.tensor([_highest_dropped(rate) for rate in rates], device=device)[
-            :, None, None
-        ]
-        self._scale_K11 = torch.tensor([_scale(rate) for rate in rates], device=device)[:, None, None]
+        by_member_K2 = torch.tensor([(_highest_dropped(rate), _scale(rate)) for rate in rates], device=device)
+        self._highest_dropped_K11, self._scale_K11 = by_member_K2[:, :, None, None].unbind(1)
         self._constants: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
         """Both, in types that were asked for."""
         self._bits: dict[tuple[int, int], _Bits] = {}

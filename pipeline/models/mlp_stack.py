@@ -58,7 +58,7 @@ class StackedMLP:
         )
 
     def forward(self, inputs: Inputs, generators: Sequence[torch.Generator] | None) -> Tensor:
-        x_KBD = self._encode(self._parameters, inputs)
+        x_KBD = self._encode(inputs)
         if generators is not None:
             self._encoded_KBD = x_KBD if x_KBD.requires_grad else None
         x_KDB = x_KBD.detach().to(computed_in(x_KBD)).transpose(1, 2)
@@ -70,11 +70,11 @@ class StackedMLP:
         if x_KBD is not None and d_x_KDB is not None:
             go_back(x_KBD, d_x_KDB.transpose(1, 2).to(x_KBD.dtype), self._of_encoder)
 
-    def _encode(self, parameters: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
+    def _encode(self, inputs: Inputs) -> Tensor:
         K = self._n_members
         encoder = self._encoder
         if isinstance(encoder, TabularEncoder):
-            return self._encode_table(encoder, parameters, inputs, K)
+            return self._encode_table(encoder, inputs)
         if isinstance(encoder, ImageEncoder):
             return inputs.x.flatten(-3).expand(K, -1, -1)
         if inputs.x.dim() == 3:
@@ -85,9 +85,8 @@ class StackedMLP:
         encoded: Tensor = encoder(flat)
         return encoded.view(K, B, -1)
 
-    def _encode_table(
-        self, encoder: TabularEncoder, parameters: Mapping[str, Tensor], inputs: Inputs, K: int
-    ) -> Tensor:
+    def _encode_table(self, encoder: TabularEncoder, inputs: Inputs) -> Tensor:
+        K, parameters = self._n_members, self._parameters
         own = inputs.x.dim() == 3
         B = inputs.x.shape[-2]
         parts = []

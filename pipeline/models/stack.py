@@ -57,7 +57,7 @@ class StackedForward(Protocol):
         ...
 
 
-class Differentiated:
+class _Differentiated:
     """A `StackedNet` whose way back is autograd's."""
 
     def __init__(
@@ -131,6 +131,6 @@ def differentiated(
         configs: Sequence[C], spec: DataSpec, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]
     ) -> StackedNet:
         device = next(iter(parameters.values())).device
-        return Differentiated(forward(configs, spec, device), parameters, buffers)
+        return _Differentiated(forward(configs, spec, device), parameters, buffers)
 
     return net

@@ -5,7 +5,6 @@ Axes: K members, B rows, C classes, H values that are forecast.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -31,6 +30,8 @@ class StackedLoss:
         smoothing = [config.label_smoothing for config in configs]
         smoothing_K1 = torch.tensor(smoothing, dtype=dtype, device=device)[:, None]
         self._smoothing_K1 = smoothing_K1 if any(smoothing) else None
+        self._less_true_K11 = (smoothing_K1 - 1)[:, :, None]
+        """What the true class takes from its softmax in the gradient."""
         weights = [class_weights(config, spec) for config in configs]
         self._weights_KC: Tensor | None = None
         if any(w is not None for w in weights):
@@ -62,7 +63,7 @@ class StackedLoss:
             by_class_KB = self._weights_KC.gather(1, target_KB)
             weight_KB = by_class_KB if weight_KB is None else weight_KB * by_class_KB
         if self._name == "cross_entropy":
-            return _cross_entropy(outputs_KBC, target_KB, self._smoothing_K1, weight_KB)
+            return self._cross_entropy(outputs_KBC, target_KB, weight_KB)
         with torch.enable_grad():
             outputs_KBC = outputs_KBC.detach().requires_grad_()
             losses_KB = self._rows(outputs_KBC, target_KB, self._smoothing_K1)
@@ -70,6 +71,22 @@ class StackedLoss:
         # Of a sum: gradients of several values at once would import sympy, and check its shapes at every step.
         (gradient_KBC,) = torch.autograd.grad(losses_K.sum(), outputs_KBC)
         return losses_K.detach(), gradient_KBC
+
+    def _cross_entropy(self, outputs_KBC: Tensor, target_KB: Tensor, weight_KB: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`_mean` by hand, which is a handful of operations where autograd's are a dozen. The gradient is a row's
+        softmax less what it should be: 1 at the true class, smoothed."""
+        log_p_KCB = _log_softmax(outputs_KBC)
+        _, losses_KB = _cross_entropies(log_p_KCB, target_KB, self._smoothing_K1)
+        K, C, B = log_p_KCB.shape
+        gradient_KCB = log_p_KCB.exp()
+        if self._smoothing_K1 is not None:
+            gradient_KCB -= (self._smoothing_K1 / C)[:, :, None]
+        gradient_KCB.scatter_add_(1, target_KB[:, None], self._less_true_K11.to(log_p_KCB.dtype).expand(K, 1, B))
+        if weight_KB is not None:
+            losses_KB = losses_KB * weight_KB
+            gradient_KCB *= weight_KB[:, None]
+        gradient_KCB *= 1 / B
+        return losses_KB.mean(1), gradient_KCB.transpose(1, 2).to(outputs_KBC.dtype)
 
     def _rows(self, outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor | None) -> Tensor:
         """Each member's loss of each row, ``(K, B)``."""
@@ -80,33 +97,6 @@ class StackedLoss:
         if self._forecast:
             return regression(outputs_KBC, target_KB, reduction="none").mean(2)
         return regression(outputs_KBC[:, :, 0], target_KB, reduction="none")
-
-
-def _cross_entropy(
-    outputs_KBC: Tensor, target_KB: Tensor, smoothing_K1: Tensor | None, weight_KB: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Mean of the rows' cross entropies, each with its weight, and its gradient: of a row's outputs their softmax less
-    what it should be, 1 at the true class, smoothed. By hand, because that is a handful of operations and autograd's a
-    dozen."""
-    log_p_KCB = _log_softmax(outputs_KBC)
-    _, losses_KB = _cross_entropies(log_p_KCB, target_KB, smoothing_K1)
-    K, C, B = log_p_KCB.shape
-    gradient_KCB = log_p_KCB.exp()
-    true_K11 = _minus_one(gradient_KCB.dtype, gradient_KCB.device)
-    if smoothing_K1 is not None:
-        true_K11 = (smoothing_K1 - 1)[:, :, None].to(gradient_KCB.dtype)
-        gradient_KCB -= (smoothing_K1 / C)[:, :, None]
-    gradient_KCB.scatter_add_(1, target_KB[:, None], true_K11.expand(K, 1, B))
-    if weight_KB is not None:
-        losses_KB = losses_KB * weight_KB
-        gradient_KCB *= weight_KB[:, None]
-    gradient_KCB /= B
-    return losses_KB.mean(1), gradient_KCB.transpose(1, 2).to(outputs_KBC.dtype)
-
-
-@functools.cache
-def _minus_one(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.full((1, 1, 1), -1.0, dtype=dtype, device=device)
 
 
 def _log_softmax(outputs_KBC: Tensor) -> Tensor:

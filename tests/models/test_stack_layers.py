@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Mapping
+from typing import Literal
 
 import pytest
 import torch
@@ -11,9 +13,15 @@ from torch import Tensor
 
 from pipeline.models.dropout import StackedDropout
 from pipeline.models.layers import ACTIVATIONS, Activation
-from pipeline.models.stack_layers import Layer, dense, linear
+from pipeline.models.stack_layers import Layer, dense
 
 K, B, D, W = 3, 4, 5, 2
+
+
+def linear(
+    x_KDB: Tensor, parameters: Mapping[str, Tensor], name: str, activation: Activation | Literal["none"] = "none"
+) -> Tensor:
+    return dense(x_KDB, parameters, [Layer(name, activation)])
 
 
 def made(*shape: int) -> Tensor:
