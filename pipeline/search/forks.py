@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
@@ -116,21 +116,23 @@ class _ForkServer:
         self._asked: deque[Process] = deque()
         """Processes whose pid is not known yet, in the order of asking."""
         self._alive: dict[int, Process] = {}
-        ours, theirs = socket.socketpair()
         self._last_words = b""
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the server)
-        with theirs:
-            self._process = subprocess.Popen(
-                [*COMMAND, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
-                # torch reads these once; how many threads a worker has, it sets itself.
-                env=_environment() | thread_limits(1),
-                start_new_session=True,
-            )
-        self._connection = Connection(ours.detach())
+        with ExitStack() as unstarted:
+            ours, theirs = socket.socketpair()
+            self._connection = unstarted.enter_context(Connection(ours.detach()))
+            self._output = unstarted.enter_context(tempfile.TemporaryFile())
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*COMMAND, str(theirs.fileno()), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    # torch reads these once; how many threads a worker has, it sets itself.
+                    env=_environment() | thread_limits(1),
+                    start_new_session=True,
+                )
+            unstarted.pop_all()  # they live as long as it does
 
     def fork(self, connection: socket.socket, log: Path, inherited: dict[str, Any]) -> Process:
         process = Process(self, log)

@@ -137,11 +137,11 @@ class WorkerPool:
             patience: seconds in which a worker that is ending may end by itself: its exit code tells more than our
             kill.
         """
-        worker.connection.close()
         with suppress(subprocess.TimeoutExpired):
             worker.process.wait(timeout=patience)
         by_itself = worker.process.returncode is not None
         code = worker.process.kill_group()
+        worker.connection.close()  # not before: it would end by itself
         if not by_itself:
             reason = "hung up without ending"
         elif code < 0:

@@ -13,6 +13,7 @@ import pytest
 
 from flows.workspace import Workspace, find_workspace
 from pipeline.errors import InputError
+from pipeline.search.forks import prestart
 from pipeline.tracking.artifacts import put_folder
 from tests.bad_input.cases import GOOD, TABLE, User
 
@@ -47,6 +48,7 @@ def public(user: User, usual_umask: None) -> Iterator[User]:
         (Path(folder) / "bad.yaml").write_text(GOOD)
         (Path(folder) / "train.csv").write_text(TABLE)
         user.runs("check", str(Path(folder) / "bad.yaml"))  # imports, which nobody may not
+        prestart()  # nobody may not start Python either
         yield User(Path(folder), user.capsys, user.monkeypatch)
 
 

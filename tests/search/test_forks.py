@@ -150,6 +150,14 @@ def test_a_server_that_cannot_start_says_why_in_the_workers_log(
     assert "no torch here" in (tmp_path / "log").read_text()
 
 
+def test_of_a_server_that_cannot_be_executed_nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forks, "COMMAND", ("/no/such/python",))
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(FileNotFoundError):
+        forks.prestart()
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_a_server_that_hangs_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forks, "COMMAND", (sys.executable, "-c", "import time; time.sleep(300)"))
     monkeypatch.setattr(forks, "_EXIT_S", 0.2)
