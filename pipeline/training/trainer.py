@@ -208,7 +208,7 @@ def _checkpoint(learner: Learner, position: int, member: _Member) -> None:
         "best_epoch": member.best_epoch,
         "epoch": member.epoch,
         "seconds": member.seconds,
-        "curve": [measurement.model_dump() for measurement in member.curve],
+        "curve": [measurement.model_dump(exclude={"trial"}) for measurement in member.curve],
     }
     try:
         save_checkpoint(member.job.directory, tensors, meta)
@@ -234,5 +234,6 @@ def _resume(job: Job, learner: Learner, position: int, objective: Objective) -> 
         best_weights={k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")},
         epoch=meta["epoch"],
         seconds=meta["seconds"],
-        curve=[Measurement.model_validate(entry) for entry in meta["curve"]],
+        # The number is this job's: a finalist's training may have had another one in an earlier start.
+        curve=[Measurement.model_validate(entry | {"trial": job.trial}) for entry in meta["curve"]],
     )

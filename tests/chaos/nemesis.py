@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.records import RECORD
+from pipeline.records import RECORD, read_record
+from pipeline.search.retraining import FINALISTS
 from tests.flows.project import COMMAND, Project
 from tests.helpers import workers_of
 from tests.patience import PATIENCE_S
@@ -151,7 +152,9 @@ class Round:
         failed = [record for record in self.project.records() if record.state == "FAIL"]
         assert all((record.error or "").startswith("worker_died: ") for record in failed), failed
         assert len(failed) <= self.worker_kills // 3, "three deaths of its worker fail a trial, no fewer"
-        for record in self.project.records():
+        seeds = [read_record(path.parent) for path in self.project.directory().glob(f"{FINALISTS}/*/trials/*/{RECORD}")]
+        for record in (*self.project.records(), *seeds):
+            assert record is not None
             assert [m.epoch for m in record.curve] == list(range(1, len(record.curve) + 1)), record.label
         self._nothing_but_the_last_moment_was_repeated()
         assert self.project.champion() == 1, "one version, and it is the champion"

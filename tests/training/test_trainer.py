@@ -55,11 +55,12 @@ def settings(**choices: object) -> TrainSettings:
 
 
 def run(
-    data: Development, directory: Path, chosen: TrialConfig, shared: TrainSettings, monitor: Recorder | None = None
-) -> Recorder:
+    data: Development, directory: Path, chosen: TrialConfig, shared: TrainSettings, monitor: Recorder | None = None,
+    trial: int = 0,
+) -> Recorder:  # fmt: skip
     monitor = monitor or Recorder()
     learner = SoloLearner(chosen, data.train, data.spec, shared, CPU)
-    train_cohort([Job(0, chosen, directory)], learner, data, shared, monitor)
+    train_cohort([Job(trial, chosen, directory)], learner, data, shared, monitor)
     return monitor
 
 
@@ -166,6 +167,18 @@ def test_a_checkpoint_outlives_the_training_so_that_an_end_nobody_heard_of_costs
     assert [m.epoch for m in again.measurements] == [1, 2, 3, 4]
     assert again.measurements[0] == unheard.measurements[0], "its seconds too: it was not trained again"
     assert again.outcomes[0].best_epoch == unheard.outcomes[0].best_epoch
+
+
+def test_who_goes_on_from_a_checkpoint_under_another_number_reports_under_that(
+    development: Development, tmp_path: Path
+) -> None:
+    """Of a finalist's seeds the next start numbers those that are missing."""
+    chosen, shared = config(development), settings()
+    straight = run(development, tmp_path / "straight", chosen, shared)
+    run(development, tmp_path / "twice", chosen, shared, Recorder("suspend", at=3), trial=1)
+    again = run(development, tmp_path / "twice", chosen, shared, trial=0)
+    assert [(m.trial, m.epoch) for m in again.measurements] == [(0, epoch) for epoch in range(1, 6)]
+    assert [m.val_loss for m in again.measurements] == [m.val_loss for m in straight.measurements]
 
 
 def test_a_damaged_checkpoint_costs_the_trials_epochs_and_nothing_else(
