@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,19 @@ def write_atomic(path: Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> str | Path:
+    """A second name for a file that nobody will write to again, or a copy where the file system has no such thing.
+
+    After a kill `target` is whole or not there.
+    """
+    try:
+        os.link(source, target)
+    except OSError:
+        with tempfile.TemporaryDirectory(prefix=".copy-", dir=Path(target).parent) as staging:
+            os.replace(shutil.copyfile(source, Path(staging) / "copy"), target)
+    return target
 
 
 def append_line(path: Path, line: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pipeline.data.preprocess import Preprocessor
 from pipeline.data.spec import DataSpec
 from pipeline.data.tensors import Inputs
 from pipeline.errors import PackageError
-from pipeline.files import write_atomic
+from pipeline.files import link_or_copy, write_atomic
 from pipeline.models.base import Model
 from pipeline.packaging.conformal import Conformal
 from pipeline.packaging.contents import (
@@ -203,15 +202,6 @@ def package_digest(directory: Path) -> str:
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that decide a model's outputs, for `Provenance`; one dict that nobody changes."""
     return {name: version(name) for name in LIBRARIES}
-
-
-def link_or_copy(source: str | Path, target: str | Path) -> str | Path:
-    """A second name for a file that nobody will write to again, or a copy where the file system has no such thing."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-    return target
 
 
 def _entry(content: bytes) -> FileEntry:

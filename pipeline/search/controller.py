@@ -7,7 +7,6 @@ disk -> told (journal) -> run finished (tracker). After a kill at any point the 
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Protocol
 from optuna.trial import TrialState
 
 from pipeline.errors import SearchError, SearchPausedError
-from pipeline.files import FULL
+from pipeline.files import FULL, link_or_copy
 from pipeline.objective import METRICS
 from pipeline.records import TrialRecord, judged, read_record, trial_directory, write_record
 from pipeline.search.asking import Asker, SearchPlan
@@ -248,7 +247,7 @@ class Controller:
                 continue
             jobs = []
             for trial in cohort.trials:
-                trial.slot, trial.cohort = worker.slot.name, cohort.name()
+                trial.slot, trial.cohort, trial.verdict = worker.slot.name, cohort.name(), None
                 self._running[trial.number] = trial
                 directory = trial_directory(self._plan.directory, trial.number)
                 jobs.append(Job(trial.number, trial.config, directory.absolute()))
@@ -367,7 +366,7 @@ class Controller:
             directory = trial_directory(self._plan.directory, trial.number)
             directory.mkdir(parents=True, exist_ok=True)
             if first.weights_sha256 is not None and not (directory / WEIGHTS).exists():
-                os.link(source / WEIGHTS, directory / WEIGHTS)
+                link_or_copy(source / WEIGHTS, directory / WEIGHTS)
             for measurement in first.curve[trial.reported :]:
                 trial.live.report(measurement.metrics[self._plan.metric], measurement.epoch)
             own = {"number": trial.number, "params": trial.live.params, "duplicate_of": number, "train_s": 0.0}

@@ -30,6 +30,7 @@ class LiveTrial:
     """Monotonic time at which its run was asked for."""
     curve: list[Measurement] = field(default_factory=list)
     verdict: Verdict | None = None
+    """What its present worker was told."""
     reported: int = 0
     """Last epoch that the study has."""
     deaths: int = 0

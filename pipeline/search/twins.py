@@ -33,9 +33,10 @@ class Twins:
         return True
 
     def ended(self, record: TrialRecord) -> list[LiveTrial]:
-        """A trial ended; who waited for it in vain, because it failed. That may have been bad luck."""
+        """A trial ended; who waited for it in vain, because it failed, which may have been bad luck, or because the
+        search's time was up before it was trained."""
         digest = record.config.digest
-        if record.state == "FAIL":
+        if record.state == "FAIL" or not record.curve:
             if self._first.get(digest) == record.number:
                 del self._first[digest]
             return self._waiting.pop(record.number, [])

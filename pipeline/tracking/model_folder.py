@@ -22,8 +22,9 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType, Array
 
 from pipeline.data.preprocess import ForecastPreprocessor
+from pipeline.files import link_or_copy
 from pipeline.packaging.contents import DATA, MANIFEST, MODEL, DataDescription, Manifest, ModelDescription
-from pipeline.packaging.package import LIBRARIES, link_or_copy
+from pipeline.packaging.package import LIBRARIES
 from pipeline.tracking.projection import MODEL_PATH
 
 LOADER: Final = "pipeline.tracking.pyfunc"

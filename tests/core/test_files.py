@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import Locked, exclusive_lock, sha256_file, write_atomic
+from pipeline.files import Locked, exclusive_lock, link_or_copy, sha256_file, write_atomic
 
 HOLD = """
 import sys, time
@@ -35,6 +36,31 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path, mon
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in path.parent.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_second_name_is_a_link_or_a_whole_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    def refused(_source: Path, _target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def torn(_source: Path, target: Path) -> None:
+        target.write_bytes(b"wei")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source, target = tmp_path / "weights", tmp_path / "copies" / "weights"
+    source.write_bytes(b"weights")
+    target.parent.mkdir()
+    if not links:
+        monkeypatch.setattr("pipeline.files.os.link", refused)
+        with monkeypatch.context() as full:
+            full.setattr("pipeline.files.shutil.copyfile", torn)
+            with pytest.raises(OSError, match="No space"):
+                link_or_copy(source, target)
+        assert list(target.parent.iterdir()) == []
+    link_or_copy(source, target)
+    assert target.read_bytes() == b"weights"
+    assert target.samefile(source) == links
+    assert list(target.parent.iterdir()) == [target]
 
 
 def _write_for_ever(path: Path) -> None:

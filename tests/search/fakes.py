@@ -95,6 +95,8 @@ class FakePool:
             self._heard.setdefault(number, (verdict, worker.epoch + self._deaf_epochs))
 
     def kill(self, worker: FakeWorker) -> None:
+        for number in worker.jobs:
+            self._heard.pop(number, None)
         self.workers[self.workers.index(worker)] = FakeWorker(worker.slot)
 
     def _step(self, worker: FakeWorker) -> Iterator[Answer | Died]:

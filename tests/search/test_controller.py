@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import pkgutil
 from collections import Counter
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from pipeline.errors import SearchError, SearchPausedError
 from pipeline.files import sha256_file
 from pipeline.models import FAMILIES
 from pipeline.records import trial_directory, write_record
+from pipeline.search.controller import Controller
 from pipeline.search.progress import Progress
-from pipeline.search.study import OptunaSuggester, open_study
+from pipeline.search.study import N_STARTUP, OptunaSuggester, open_study
 from pipeline.training.checkpoint import CHECKPOINT
 from pipeline.training.config import OptimisationConfig, TrialConfig
 from pipeline.training.trainer import WEIGHTS
@@ -88,6 +90,16 @@ def test_a_trial_is_told_to_stop_once_and_ends_as_pruned(tmp_path: Path, deaf_ep
     record = search.records()[6]
     assert len(record.curve) < 9
     assert record.objective == pytest.approx(0.1), "what it reached stays on record"
+
+
+def test_a_trial_whose_worker_died_before_it_stopped_is_told_again(tmp_path: Path) -> None:
+    search = Search(tmp_path, pruner="median")
+    worse = [Script(scores=(0.1,) * 8, then="die"), Script(scores=(0.1,) * 20)]
+    better = Script(scores=(0.9,) * 20)
+    pool = FakePool(lambda number, times: worse[times] if number == 6 else better, n_workers=1, deaf_epochs=9)
+    search.run(pool)
+    assert pool.verdicts == [(6, "prune")] * 2
+    assert search.states() == dict.fromkeys(range(6), "COMPLETE") | {6: "PRUNED"}
 
 
 def test_when_the_time_is_up_running_trials_finish_and_nothing_is_left_open(search: Search) -> None:
@@ -207,6 +219,35 @@ def test_a_configuration_that_failed_is_tried_again(search: Search) -> None:
     search.run(pool, suggest=one, budget=Budget(trials=4))
     assert search.states() == {0: "FAIL", 1: "COMPLETE", 2: "COMPLETE", 3: "COMPLETE"}
     assert pool.begun == [(0,), (1,)]
+
+
+def configurations_with_a_curve(search: Search) -> set[str]:
+    return {record.config.digest for record in search.records().values() if record.curve}
+
+
+def test_a_configuration_that_was_never_trained_is_trained_where_there_is_more_time(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one trains the next is asked for, and then the time is up."""
+    over = False
+
+    def look(progress: Progress) -> None:
+        nonlocal over
+        over = progress.asked > progress.ended + len(progress.running) > N_STARTUP
+
+    def suggest(suggester: OptunaSuggester, seed: int) -> TrialConfig:
+        model = FAMILIES["mlp"].config.model_validate({"width": suggester.integer("mlp.width", 8, 24)})
+        return TrialConfig(family="mlp", model=model, optimisation=OptimisationConfig(), seed=seed)
+
+    with monkeypatch.context() as hurried:
+        hurried.setattr(Controller, "elapsed", property(lambda _: math.inf if over else 0.0))
+        long = Script(scores=(0.5,) * 100_000)
+        first = FakePool(lambda number, _: GOOD if number < N_STARTUP else long, n_workers=1)
+        search.run(first, look, suggest=suggest, budget=Budget(trials=None, time=1.0), foreseeable=False)
+    [untrained] = [record.config.digest for record in search.records().values() if not record.curve]
+    assert untrained not in configurations_with_a_curve(search)
+    search.run(FakePool(scripts({}), n_workers=1), budget=Budget(trials=100))
+    assert untrained in configurations_with_a_curve(search)
 
 
 def test_a_stopped_search_knows_its_configurations_when_it_goes_on(search: Search) -> None:
