@@ -117,21 +117,20 @@ class _ForkServer:
         """Processes whose pid is not known yet, in the order of asking."""
         self._alive: dict[int, Process] = {}
         self._last_words = b""
-        with ExitStack() as unstarted:
-            ours, theirs = socket.socketpair()
+        ours, theirs = socket.socketpair()
+        with theirs, ExitStack() as unstarted:
             self._connection = unstarted.enter_context(Connection(ours.detach()))
             self._output = unstarted.enter_context(tempfile.TemporaryFile())
-            with theirs:
-                self._process = subprocess.Popen(
-                    [*COMMAND, str(theirs.fileno()), str(os.getpid())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=self._output,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=[theirs.fileno()],
-                    # torch reads these once; how many threads a worker has, it sets itself.
-                    env=_environment() | thread_limits(1),
-                    start_new_session=True,
-                )
+            self._process = subprocess.Popen(
+                [*COMMAND, str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+                # torch reads these once; how many threads a worker has, it sets itself.
+                env=_environment() | thread_limits(1),
+                start_new_session=True,
+            )
             unstarted.pop_all()  # they live as long as it does
 
     def fork(self, connection: socket.socket, log: Path, inherited: dict[str, Any]) -> Process:

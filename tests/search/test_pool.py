@@ -144,11 +144,12 @@ def test_jobs_for_a_worker_that_just_died_are_not_lost(pool: WorkerPool, tmp_pat
 
 
 def test_killing_a_worker_puts_a_fresh_one_in_its_slot(pool: WorkerPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kill = os.killpg
+
     def late(group: int, number: int) -> None:
         time.sleep(0.5)  # in which a worker ends that is hung up on
         kill(group, number)
 
-    kill = os.killpg
     ((worker, _),) = hear(pool, Idle)
     monkeypatch.setattr(os, "killpg", late)
     pool.kill(worker)
