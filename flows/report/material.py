@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from optuna import Study
+
 from flows.stages.evaluate import EVALUATION
 from flows.stages.explain import read_explanation
 from flows.stages.promote import PROMOTION, PromotionRecord
@@ -16,6 +18,7 @@ from pipeline.records import TrialRecord, read_records
 from pipeline.registry.ledger import Move, history
 from pipeline.search.directory import SearchState
 from pipeline.search.importance import importances
+from pipeline.search.study import read_study
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Material:
     prepared: Prepared | None
     explanation: Explanation | None
     """Of the winner."""
+    study: Study | None
     importance: dict[str, dict[str, float]]
     """By family, then by parameter."""
     moves: tuple[Move, ...]
@@ -44,6 +48,7 @@ def gather(workspace: Workspace, state: SearchState, model: str) -> Material:
     directory = workspace.search(state.id)
     records = tuple(read_records(directory))
     evaluation = _read(directory / EVALUATION)
+    study = read_study(directory, state.id)
     return Material(
         state=state,
         records=records,
@@ -51,7 +56,8 @@ def gather(workspace: Workspace, state: SearchState, model: str) -> Material:
         promotion=None if (said := _read(directory / PROMOTION)) is None else PromotionRecord.model_validate_json(said),
         prepared=find_prepared(workspace.data, state.fingerprint),
         explanation=read_explanation(directory),
-        importance=importances(directory, state.id, records),
+        study=study,
+        importance={} if study is None else importances(study, records),
         moves=tuple(history(workspace.ledger, model)),
     )
 

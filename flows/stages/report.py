@@ -95,7 +95,7 @@ def _write_plots(directory: Path, material: Material, metric: str) -> dict[str, 
     """Optuna's plots by artifact path."""
     from pipeline.search.plots import plots
 
-    page = plots(directory, material.state.id, material.records, metric, material.importance)
+    page = None if material.study is None else plots(material.study, material.records, metric, material.importance)
     if page is None:
         return {}
     write_atomic(directory / PLOTS, page.encode())

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, create_trial
 
 from pipeline.records import TrialRecord
-from pipeline.search.study import JOURNAL
 
 MIN_TRIALS: Final = 10
 """With fewer trials of a family nothing is said: the estimate would be noise."""
 FAMILY: Final = "family"
 
 
-def importances(directory: Path, name: str, records: Iterable[TrialRecord]) -> dict[str, dict[str, float]]:
+def importances(study: optuna.Study, records: Iterable[TrialRecord]) -> dict[str, dict[str, float]]:
     """Share of each parameter in what separates a family's best tenth of trials from the others (PED-ANOVA, Watanabe
-    et al., arXiv 2304.10255). Pruned trials count with the score they had reached.
-
-    Args:
-        directory: of the search.
-        name: of the study.
-    """
-    if not (directory / JOURNAL).exists():
-        return {}
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
-    study = optuna.load_study(study_name=name, storage=storage)
+    et al., arXiv 2304.10255). Pruned trials count with the score they had reached."""
     by_family: dict[str, list[FrozenTrial]] = {}
     scored = {r.number: r for r in records if r.objective is not None}
     for trial in study.get_trials(deepcopy=False):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import optuna
@@ -13,15 +12,12 @@ from optuna import visualization
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
 from pipeline.records import TrialRecord
 from pipeline.search.importance import FAMILY
-from pipeline.search.study import JOURNAL
 
 MOST: Final = 6
 """Parameters that are drawn, the most important ones."""
@@ -34,8 +30,7 @@ h2{{margin:2.5rem 0 0}}h3{{margin:1.5rem 0 0;font-size:1rem}}nav a{{margin-right
 
 
 def plots(
-    directory: Path,
-    name: str,
+    study: optuna.Study,
     records: Iterable[TrialRecord],
     metric: str,
     shares: Mapping[str, Mapping[str, float]],
@@ -43,16 +38,12 @@ def plots(
     """The page; None where fewer trials ended than can be drawn.
 
     Args:
-        directory: of the search.
-        name: of the study.
         shares: of each family's parameters, as `importances` gives them.
     """
     ended = {record.number: record for record in records if record.state != "FAIL"}
     complete = [record for record in ended.values() if record.state == "COMPLETE"]
-    if len(complete) < 2 or not (directory / JOURNAL).exists():
+    if len(complete) < 2:
         return None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(directory / JOURNAL))))
     families = sorted({record.family for record in complete})
     by_family = {f: _study(study, {n for n, record in ended.items() if record.family == f}, f) for f in families}
     with warnings.catch_warnings():
@@ -66,7 +57,9 @@ def plots(
         + "".join(f"<h3>{html.escape(called)}</h3>{_drawn(figure)}" for called, figure in figures)
         for title, figures in sections.items()
     )
-    return _PAGE.format(title=html.escape(f"{name}: {metric}"), script=get_plotlyjs(), links=links, body=body)
+    return _PAGE.format(
+        title=html.escape(f"{study.study_name}: {metric}"), script=get_plotlyjs(), links=links, body=body
+    )
 
 
 def _of_search(

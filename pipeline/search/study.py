@@ -13,6 +13,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 
 from pipeline.config import SearchConfig
@@ -87,6 +88,14 @@ def open_study(
     study.sampler = make_sampler(search, seed, several_families)
     backend.commit()
     return Study(study, backend)
+
+
+def read_study(directory: Path, name: str) -> optuna.Study | None:
+    """The study of a search directory, to look at; None where there is none. It reads the whole journal."""
+    if not (directory / JOURNAL).exists():
+        return None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(directory / JOURNAL))))
 
 
 def make_sampler(search: SearchConfig, seed: int, several_families: bool) -> BaseSampler:

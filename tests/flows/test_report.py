@@ -14,8 +14,6 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from PIL import Image
 
 from flows.report.card import model_card
@@ -110,6 +108,7 @@ def material(tmp_path: Path, **changes: Any) -> Material:
         "promotion": PromotionRecord(promoted=True, line=HOSTILE, gates=(gate,), version=1),
         "prepared": prepare(DataConfig(source="sklearn:iris"), tmp_path, tmp_path / "data"),
         "explanation": Explanation(trial=27, rows="validation rows", importance=IMPORTANCE),
+        "study": None,
         "importance": {"mlp": {"mlp.width": 0.7, "optimizer.name": 0.3}},
         "moves": (new_move("digits", "promote", None, 1, [HOSTILE]),),
     }  # fmt: skip
@@ -263,9 +262,8 @@ def test_numbers_on_axes_are_short(value: float, text: str) -> None:
     assert compact(value) == text
 
 
-def test_importance_finds_the_parameter_that_matters_family_by_family(tmp_path: Path) -> None:
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna.journal")))
-    study = optuna.create_study(study_name="s", storage=storage, direction="maximize")
+def test_importance_finds_the_parameter_that_matters_family_by_family() -> None:
+    study = optuna.create_study(direction="maximize")
     records = []
     for number in range(40):
         trial = study.ask(
@@ -273,8 +271,7 @@ def test_importance_finds_the_parameter_that_matters_family_by_family(tmp_path: 
         )
         score = float(trial.params["a"])
         records.append(record(number, "COMPLETE" if number % 2 else "PRUNED", objective=score))
-    shares = importances(tmp_path, "s", records)
+    shares = importances(study, records)
     assert shares.keys() == {"mlp"}
     assert shares["mlp"]["a"] > 0.8
-    assert importances(tmp_path, "s", records[:9]) == {}, "nine trials say nothing"
-    assert importances(tmp_path / "nothing", "s", records) == {}
+    assert importances(study, records[:9]) == {}, "nine trials say nothing"

@@ -9,7 +9,7 @@ from pipeline.config import SearchConfig
 from pipeline.records import TrialRecord
 from pipeline.search.importance import importances
 from pipeline.search.plots import plots
-from pipeline.search.study import OptunaSuggester, open_study
+from pipeline.search.study import OptunaSuggester, open_study, read_study
 from tests.tracking.records import record as make_record
 
 
@@ -37,7 +37,9 @@ def search(directory: Path, n_trials: int) -> list[TrialRecord]:
 
 
 def page_of(directory: Path, records: list[TrialRecord]) -> str | None:
-    return plots(directory, "digits-1", records, "accuracy", importances(directory, "digits-1", records))
+    study = read_study(directory, "digits-1")
+    assert study is not None
+    return plots(study, records, "accuracy", importances(study, records))
 
 
 def test_every_family_has_its_plots_and_the_page_needs_no_network(tmp_path: Path) -> None:
@@ -75,3 +77,7 @@ def test_a_family_with_few_trials_has_its_curves_only(tmp_path: Path) -> None:
 
 def test_nothing_is_drawn_of_one_trial(tmp_path: Path) -> None:
     assert page_of(tmp_path, search(tmp_path, 1)) is None
+
+
+def test_a_search_without_a_journal_has_no_study_to_draw(tmp_path: Path) -> None:
+    assert read_study(tmp_path, "digits-1") is None
