@@ -35,6 +35,20 @@ def quantity() -> DataSpec:
     return DataSpec(kind="tabular", task="regression", n_numeric=1, n_train=100, n_validation=9)
 
 
+def quantities_and_target(spec: DataSpec) -> tuple[Tensor, Tensor]:
+    """Some of the errors are large."""
+    generator = torch.Generator().manual_seed(0)
+    outputs = 2 * torch.randn(N_MEMBERS, spec.n_outputs, N_ROWS, generator=generator).transpose(1, 2)
+    target = torch.randn(N_MEMBERS, N_ROWS, spec.n_outputs, generator=generator)
+    return outputs, target if spec.task == "forecast" else target[:, :, 0]
+
+
+def forecast() -> DataSpec:
+    return DataSpec(
+        kind="forecast", task="forecast", n_features=1, n_steps=6, horizon=3, season=2, n_train=100, n_validation=9
+    )  # fmt: skip
+
+
 def members(name: ClassLoss, *, smoothing: bool, weights: bool) -> list[OptimisationConfig]:
     """The first has neither, as members may."""
     return [
@@ -71,8 +85,11 @@ def test_every_member_has_its_own_loss_and_gradient(name: ClassLoss, smoothing: 
 def test_rows_that_are_mixed_count_for_both_of_their_targets(name: ClassLoss, weights: bool) -> None:
     configs = members(name, smoothing=True, weights=weights)
     outputs, target = outputs_and_target()
+    check_mixing(StackedLoss(configs, classes(), CPU), outputs, target)
+
+
+def check_mixing(loss: StackedLoss, outputs: Tensor, target: Tensor) -> None:
     share = torch.tensor([1.0, 0.7, 0.2])
-    loss = StackedLoss(configs, classes(), CPU)
     mixed, gradient = loss.descend(outputs, target, share[:, None])
     own, to_own = loss.descend(outputs, target)
     other, to_other = loss.descend(outputs, partners(target))
@@ -81,18 +98,23 @@ def test_rows_that_are_mixed_count_for_both_of_their_targets(name: ClassLoss, we
     torch.testing.assert_close(gradient, share * to_own + (1 - share) * to_other)
 
 
+@pytest.mark.parametrize("spec", [quantity(), forecast()], ids=lambda spec: spec.task)
 @pytest.mark.parametrize("name", ["mse", "mae", "huber"])
-def test_so_do_the_errors_of_quantities(name: Literal["mse", "mae", "huber"]) -> None:
+def test_so_do_the_errors_of_quantities(name: Literal["mse", "mae", "huber"], spec: DataSpec) -> None:
     config = OptimisationConfig(loss=name)
-    generator = torch.Generator().manual_seed(0)
-    outputs = 2 * torch.randn(N_MEMBERS, N_ROWS, 1, generator=generator)
-    target = torch.randn(N_MEMBERS, N_ROWS, generator=generator)
-    together, gradient = StackedLoss([config] * N_MEMBERS, quantity(), CPU).descend(outputs, target)
+    outputs, target = quantities_and_target(spec)
+    together, gradient = StackedLoss([config] * N_MEMBERS, spec, CPU).descend(outputs, target)
     assert not together.requires_grad, "a step's losses keep no graph"
     outputs.requires_grad_()
-    alone = torch.stack([training_loss(config, quantity(), CPU)(o, t) for o, t in zip(outputs, target, strict=True)])
+    alone = torch.stack([training_loss(config, spec, CPU)(o, t) for o, t in zip(outputs, target, strict=True)])
     torch.testing.assert_close(together, alone)
     torch.testing.assert_close(gradient, torch.autograd.grad(alone.sum(), outputs)[0])
+
+
+@pytest.mark.parametrize("name", ["mse", "mae", "huber"])
+def test_rows_of_quantities_are_mixed_as_those_of_classes(name: Literal["mse", "mae", "huber"]) -> None:
+    outputs, target = quantities_and_target(quantity())
+    check_mixing(StackedLoss([OptimisationConfig(loss=name)] * N_MEMBERS, quantity(), CPU), outputs, target)
 
 
 def test_validation_knows_neither_smoothing_nor_weights() -> None:
