@@ -57,9 +57,8 @@ def plots(
         + "".join(f"<h3>{html.escape(called)}</h3>{_drawn(figure)}" for called, figure in figures)
         for title, figures in sections.items()
     )
-    return _PAGE.format(
-        title=html.escape(f"{study.study_name}: {metric}"), script=get_plotlyjs(), links=links, body=body
-    )
+    heading = html.escape(f"{study.study_name}: {metric}")
+    return _PAGE.format(title=heading, script=get_plotlyjs(), links=links, body=body)
 
 
 def _of_search(

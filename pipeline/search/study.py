@@ -91,11 +91,15 @@ def open_study(
 
 
 def read_study(directory: Path, name: str) -> optuna.Study | None:
-    """The study of a search directory, to look at; None where there is none. It reads the whole journal."""
+    """The study of a search directory, to look at, or None where there is none yet. It reads the whole journal."""
     if not (directory / JOURNAL).exists():
         return None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(directory / JOURNAL))))
+    storage = JournalStorage(JournalFileBackend(str(directory / JOURNAL)))
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:  # its search was killed before it wrote anything
+        return None
 
 
 def make_sampler(search: SearchConfig, seed: int, several_families: bool) -> BaseSampler:

@@ -9,7 +9,7 @@ from pipeline.config import SearchConfig
 from pipeline.records import TrialRecord
 from pipeline.search.importance import importances
 from pipeline.search.plots import plots
-from pipeline.search.study import OptunaSuggester, open_study, read_study
+from pipeline.search.study import JOURNAL, OptunaSuggester, open_study, read_study
 from tests.tracking.records import record as make_record
 
 
@@ -79,5 +79,7 @@ def test_nothing_is_drawn_of_one_trial(tmp_path: Path) -> None:
     assert page_of(tmp_path, search(tmp_path, 1)) is None
 
 
-def test_a_search_without_a_journal_has_no_study_to_draw(tmp_path: Path) -> None:
+def test_a_search_that_wrote_no_journal_has_no_study_to_draw(tmp_path: Path) -> None:
+    assert read_study(tmp_path, "digits-1") is None
+    (tmp_path / JOURNAL).touch()  # as a kill at its start leaves it
     assert read_study(tmp_path, "digits-1") is None
