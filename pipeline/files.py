@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,10 +17,17 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a disk, a quota or a file that is full."""
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+OURS = 0o600
+"""Permissions of what we keep for ourselves: for its owner only."""
+THEIRS = 0o666
+"""Of a file that somebody asked for: what their umask leaves, as of any file that they make."""
+
+
+def write_atomic(path: Path, content: bytes, mode: int = OURS) -> None:
     """Write so that after a kill or a power cut `path` holds either its old content or all of the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    name = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+    handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -27,7 +35,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
@@ -49,7 +57,7 @@ def append_line(path: Path, line: str) -> None:
     """Add a line to a file that only grows, durably; where the disk refuses, the file is as it was. A line that a power
     cut tore is cut off first, so that nothing is glued to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, OURS)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         size = _whole_lines(handle)

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+import os
 import random
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import psutil
 
 T = TypeVar("T", bound=bool | int | float | str)
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """Make files with this mask meanwhile."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def workers_of(pid: int) -> list[psutil.Process]:

@@ -15,7 +15,7 @@ from pipeline.data.checks.policy import ChecksConfig
 from pipeline.data.inspect import Inspection, inspect_source, test_beside
 from pipeline.data.spec import Kind
 from pipeline.errors import InputError
-from pipeline.files import write_atomic
+from pipeline.files import THEIRS, write_atomic
 from pipeline.objective import metrics_for, objective_for
 from pipeline.text import one_line, shown
 from search_spaces import families_for
@@ -43,7 +43,7 @@ def init_experiment(data: str, target: str | None, output: Path, *, force: bool,
     seen = inspect_source(source, test, Path.cwd(), target, cast("Kind | None", kind))
     text = experiment_text(name_of(source), source, test, target, seen)
     ExperimentConfig.model_validate(yaml.safe_load(text))  # what is written is read by nobody but us: it must be valid
-    write_atomic(output, text.encode())
+    write_atomic(output, text.encode(), THEIRS)
     value: dict[str, Any] = {
         "file": str(output),
         "source": source,

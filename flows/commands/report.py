@@ -10,7 +10,7 @@ from flows.commands.loading import experiment_name, find_search
 from flows.commands.shown import Shown, lines
 from flows.workspace import find_workspace
 from pipeline.errors import InputError
-from pipeline.files import write_atomic
+from pipeline.files import OURS, THEIRS, write_atomic
 from pipeline.text import shown
 
 
@@ -30,9 +30,9 @@ def make_report(experiment: str, output: Path | None, search: str | None) -> Sho
 
     model = yaml.safe_load(state.config_yaml)["promotion"]["model"] or state.experiment
     page = render(gather(workspace, state, model)).encode()
-    target = workspace.search(state.id) / REPORT if output is None else output
+    target, mode = (workspace.search(state.id) / REPORT, OURS) if output is None else (output, THEIRS)
     try:
-        write_atomic(target, page)
+        write_atomic(target, page, mode)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
         raise InputError(
             f"the report {shown(str(target))} cannot be written ({error.strerror})", "choose another folder"

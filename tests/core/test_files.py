@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import Locked, exclusive_lock, link_or_copy, sha256_file, write_atomic
+from pipeline.files import THEIRS, Locked, exclusive_lock, link_or_copy, sha256_file, write_atomic
+from tests.helpers import umask
 
 HOLD = """
 import sys, time
@@ -36,6 +37,14 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path, mon
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in path.parent.iterdir()] == ["a.json"]
+
+
+def test_what_we_keep_is_for_its_owner_and_what_somebody_asked_for_is_as_their_umask_says(tmp_path: Path) -> None:
+    with umask(0o027):
+        write_atomic(tmp_path / "record.json", b"{}")
+        write_atomic(tmp_path / "page.html", b"", THEIRS)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"record.json": 0o600, "page.html": 0o640}
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])

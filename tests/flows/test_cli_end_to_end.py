@@ -25,6 +25,7 @@ from pipeline.records import TrialRecord
 from pipeline.tracking.artifacts import local_folder
 from tests.flows.project import Done, Project, tabular_project
 from tests.flows.webhook import listening
+from tests.helpers import umask
 
 pytestmark = pytest.mark.slow
 
@@ -189,8 +190,10 @@ def test_the_report_is_an_artifact_of_the_search_and_can_be_made_again(project: 
     card = (folder / "report" / "model-card.md").read_text()
     assert "promoted small v1" in card
     assert "- columns: age" in card
-    made = project.here("report", "small", "-o", str(project.folder / "again.html"), "--json").json
+    with umask(0o022):
+        made = project.here("report", "small", "-o", str(project.folder / "again.html"), "--json").json
     again = Path(made["report"]).read_text()
+    assert Path(made["report"]).stat().st_mode & 0o777 == 0o644, "it is for whoever it was made for"
     for page in (logged, again):
         assert "promoted small v1" in page
         assert "Calibration" in page

@@ -19,6 +19,7 @@ from pipeline.data.prepare import prepare
 from pipeline.errors import DataError, InputError
 from tests.bad_input.cases import at_a_prompt, is_one_line
 from tests.flows.project import make_table
+from tests.helpers import umask
 
 SETS = {
     # data set: target, then the kind, task, metric and split that are inferred
@@ -121,7 +122,9 @@ def test_a_file_is_only_replaced_by_force(folder: Path) -> None:
     with pytest.raises(InputError, match="exists already; name another with -o, or use --force"):
         init_experiment("train.csv", "buys", Path("experiment.yaml"), force=False)
     assert Path("experiment.yaml").read_text() == "mine"
-    init_experiment("train.csv", "buys", Path("experiment.yaml"), force=True)
+    with umask(0o022):
+        init_experiment("train.csv", "buys", Path("experiment.yaml"), force=True)
+    assert Path("experiment.yaml").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(
