@@ -16,7 +16,6 @@ from pathlib import Path
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a disk, a quota or a file that is full."""
 
-
 OURS = 0o600
 """Permissions of what we keep for ourselves: for its owner only."""
 THEIRS = 0o666
@@ -24,7 +23,11 @@ THEIRS = 0o666
 
 
 def write_atomic(path: Path, content: bytes, mode: int = OURS) -> None:
-    """Write so that after a kill or a power cut `path` holds either its old content or all of the new one."""
+    """Write so that after a kill or a power cut `path` holds either its old content or all of the new one.
+
+    Args:
+        mode: the file's permissions, less the umask.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -33,6 +33,7 @@ class Material:
     explanation: Explanation | None
     """Of the winner."""
     study: Study | None
+    """Optuna's own, which its plots are drawn from."""
     importance: dict[str, dict[str, float]]
     """By family, then by parameter."""
     moves: tuple[Move, ...]
