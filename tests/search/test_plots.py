@@ -81,5 +81,6 @@ def test_nothing_is_drawn_of_one_trial(tmp_path: Path) -> None:
 
 def test_a_search_that_wrote_no_journal_has_no_study_to_draw(tmp_path: Path) -> None:
     assert read_study(tmp_path, "digits-1") is None
+    assert list(tmp_path.iterdir()) == [], "looking makes no file"
     (tmp_path / JOURNAL).touch()  # as a kill at its start leaves it
     assert read_study(tmp_path, "digits-1") is None
